@@ -1,0 +1,305 @@
+"""A model in one file that describes itself: safetensors, with a JSON document in its metadata.
+
+Invariant: whatever a file holds, reading it either gives a model or raises :class:`ModelError`; sizes, names, shapes
+and dtypes are compared with the architecture before anything is allocated. A file holds nothing from a clock, a host
+or a path, so equal models are equal files. The header is readable without torch. The format is told on one page in
+docs/checkpoint-format.md.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ddpm_cli import config, files
+from ddpm_cli.config import NetworkConfig, SamplerConfig, ScheduleConfig, Shape, Target
+from ddpm_cli.errors import DdpmError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ddpm_cli.denoiser import Denoiser
+    from ddpm_cli.sampling import DiffusionModel
+
+FORMAT = 1
+MAX_HEADER = 16 * 2**20  # bytes; the header of a thousand-layer model stays below one of these sixteen MiB
+DTYPES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}  # what a tensor may be, and the bytes of one element
+Weights = Literal["ema", "raw"]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a model file says of itself.
+
+    Attributes:
+        network: the architecture.
+        schedule: the noise schedule it was trained on.
+        target: what its network predicts.
+        classes: names of its classes; empty: unconditional.
+        data: the set it learned: name, images, mean and std of the pixels in [-1, 1].
+        sampler: how it is sampled by default.
+        training: what is known of its training: step, steps, recipe, loss.
+        parameters: of the network.
+        flops: of the network for one image forward; a multiply-add counts two.
+        weights: which weights the file holds, the best first.
+        id: sha256 over the architecture and the tensors.
+    """
+
+    network: NetworkConfig
+    schedule: ScheduleConfig
+    target: Target
+    classes: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    flops: int = 0
+    weights: tuple[Weights, ...] = ()
+    id: str = ""
+
+    @property
+    def shape(self) -> Shape:
+        return self.network.shape
+
+    def architecture(self) -> dict[str, Any]:
+        """What, with the weights, makes the model what it is: the part of the description that the id covers."""
+        kind = next(name for name, known in config.NETWORKS.items() if known is type(self.network))
+        return {
+            "kind": "diffusion",
+            "network": {"kind": kind, **config.to_dict(self.network)},
+            "schedule": config.to_dict(self.schedule),
+            "target": self.target,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            **self.architecture(),
+            "classes": list(self.classes),
+            "data": dict(self.data),
+            "sampler": config.to_dict(self.sampler),
+            "training": dict(self.training),
+            "parameters": self.parameters,
+            "flops": self.flops,
+            "weights": list(self.weights),
+            "id": self.id,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Info":
+        """Raises: UsageError, KeyError or TypeError where the description is not one."""
+        network = dict(values["network"])
+        kind = config.NETWORKS[network.pop("kind")]
+        info = cls(
+            network=config.from_dict(kind, network, "network"),
+            schedule=config.from_dict(ScheduleConfig, values["schedule"], "schedule"),
+            target=values["target"],
+            classes=tuple(map(str, values["classes"])),
+            data=dict(values["data"]),
+            sampler=config.from_dict(SamplerConfig, values["sampler"], "sampler"),
+            training=dict(values["training"]),
+            parameters=int(values["parameters"]),
+            flops=int(values["flops"]),
+            weights=tuple(values["weights"]),
+            id=str(values["id"]),
+        )
+        if info.target not in ("eps", "x0", "v") or not set(info.weights) <= {"ema", "raw"} or not info.weights:
+            raise TypeError("target or weights")
+        if info.network.classes not in (0, len(info.classes)):
+            raise TypeError("classes")
+        return info
+
+
+# --- files of tensors with a JSON description -----------------------------------------------------------------------
+
+
+def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], about: Mapping[str, Any]) -> None:
+    """Write tensors and their description atomically; equal contents give equal bytes."""
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    files.write_bytes(path, save(plain, {"ddpm": json.dumps(about, sort_keys=True, allow_nan=False)}))
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[str, tuple[int, ...]]]]:
+    """The description in a file, and dtype and shape of every tensor, without torch and without the tensors.
+
+    Raises:
+        ModelError: missing, unreadable, cut short, or not written by ddpm.
+    """
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(MAX_HEADER, size - 8):
+                raise ValueError(f"header of {length} bytes in a file of {size}")
+            header = json.loads(file.read(length))
+        about = json.loads(header.pop("__metadata__")["ddpm"])
+        tensors = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if size != 8 + length + end:
+            raise ValueError(f"{size} bytes, expected {8 + length + end}")
+        if not isinstance(about, dict):
+            raise TypeError("description")
+        newest = about["format"]
+        if not isinstance(newest, int):
+            raise TypeError("format")
+    except FileNotFoundError as error:
+        raise ModelError(f"there is no model file {path}", "See what there is: ddpm sample --help") from error
+    except IsADirectoryError as error:
+        raise ModelError(f"{path} is a folder, expected a .safetensors file or a run folder") from error
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
+        raise ModelError(
+            f"{path} is not a whole model file of ddpm ({_brief(error)})", "Copy or download it again, or train anew."
+        ) from error
+    if newest > FORMAT:
+        raise ModelError(
+            f"{path} has format {newest}, and this version reads up to {FORMAT}",
+            "Upgrade: pip install --upgrade ddpm-cli",
+        )
+    return about, tensors
+
+
+def read_tensors(path: Path) -> dict[str, "Tensor"]:
+    """All tensors of a file whose header was found good, on the CPU."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path} is not a whole model file of ddpm ({_brief(error)})") from error
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split())[:80] or type(error).__name__
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+def read_info(path: Path) -> Info:
+    """What a model file says of itself, read from its header without torch.
+
+    Raises:
+        ModelError: missing, corrupt, too new, or not a model.
+    """
+    about, _ = read_header(path)
+    return _info(path, about)
+
+
+def _info(path: Path, about: Mapping[str, Any]) -> Info:
+    if about.get("kind") not in LOADERS:
+        raise ModelError(f"{path} holds {about.get('kind')!r}, expected one of: {', '.join(LOADERS)}")
+    try:
+        return Info.from_dict(about)
+    except (DdpmError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path} describes no model that can be built ({_brief(error)})") from error
+
+
+def save(path: Path, tensors: Mapping[str, "Tensor"], info: Info) -> Info:
+    """Write a model.
+
+    Args:
+        path: where to.
+        tensors: ``ema.NAME`` and ``raw.NAME``, or one of them, for every NAME of the network's state.
+        info: its description; `weights` and `id` are filled in here.
+
+    Returns:
+        The description as written.
+    """
+    weights: tuple[Weights, ...] = tuple(w for w in ("ema", "raw") if any(n.startswith(f"{w}.") for n in tensors))
+    info = replace(info, weights=weights, id=model_id(info, tensors))
+    write_tensors(path, tensors, info.to_dict())
+    return info
+
+
+def model_id(info: Info, tensors: Mapping[str, "Tensor"]) -> str:
+    """sha256 over the architecture and the tensors, by name: dtype, shape and bytes of each."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(info.architecture(), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def load(path: Path, weights: Weights | None = None) -> tuple["DiffusionModel", Info]:
+    """A model from its file, on the CPU in float32.
+
+    Args:
+        path: a model file.
+        weights: which of them; None: the best it has, `ema` before `raw`.
+
+    Raises:
+        ModelError: missing, corrupt, too new, or without the weights asked for.
+    """
+    about, tensors = read_header(path)
+    info = _info(path, about)
+    return LOADERS[about["kind"]](path, info, tensors, weights or info.weights[0]), info
+
+
+def build_denoiser(info: Info) -> "Denoiser":
+    """A fresh denoiser of a model's architecture."""
+    from ddpm_cli.denoiser import Denoiser
+    from ddpm_cli.networks import build
+
+    return Denoiser(build(info.network), info.target, info.network.time)
+
+
+def check_state(
+    path: Path, found: Mapping[str, tuple[str, tuple[int, ...]]], prefix: str, expected: "Mapping[str, Tensor]"
+) -> None:
+    """Refuse a file whose tensors below a prefix are not exactly a network's state, by name, shape and dtype.
+
+    Raises:
+        ModelError: naming the first tensor that is missing, unknown or wrong.
+    """
+    there = {name.removeprefix(prefix): entry for name, entry in found.items() if name.startswith(prefix)}
+    for name in sorted(expected.keys() ^ there.keys()):
+        raise ModelError(f"{path} {'lacks' if name in expected else 'has an unknown'} tensor {prefix}{name}")
+    for name, (dtype, shape) in there.items():
+        whole = not expected[name].is_floating_point()
+        if shape != tuple(expected[name].shape) or dtype not in DTYPES or whole != (dtype == "I64"):
+            wanted = tuple(expected[name].shape)
+            raise ModelError(f"{path} has {prefix}{name} as {dtype} {shape}, expected {wanted}")
+
+
+def _load_diffusion(
+    path: Path, info: Info, found: Mapping[str, tuple[str, tuple[int, ...]]], weights: Weights
+) -> "DiffusionModel":
+    import torch
+
+    from ddpm_cli.sampling import DiffusionModel
+    from ddpm_cli.schedule import Schedule
+
+    if weights not in info.weights:
+        raise ModelError(
+            f"{path} holds no {weights} weights, only {' and '.join(info.weights)}",
+            f"Leave out --weights, or say --weights {info.weights[0]}.",
+        )
+    with torch.device("meta"):  # shapes only: a lying header allocates nothing
+        denoiser = build_denoiser(info)
+    expected = denoiser.network.state_dict()
+    for kind in info.weights:
+        check_state(path, found, f"{kind}.", expected)
+    tensors = read_tensors(path)
+    if model_id(info, tensors) != info.id:
+        raise ModelError(f"{path} does not hold the weights that it was written with (its id differs)")
+    state = {
+        name: tensor.float() if (tensor := tensors[f"{weights}.{name}"]).is_floating_point() else tensor
+        for name in expected
+    }
+    denoiser.network.load_state_dict(state, assign=True)
+    return DiffusionModel(denoiser, Schedule(info.schedule), info.shape, info.classes, info.sampler)
+
+
+LOADERS: dict[str, Callable[..., "DiffusionModel"]] = {"diffusion": _load_diffusion}

@@ -1,0 +1,436 @@
+"""Every choice that shapes a model or a run, as frozen dataclasses that check themselves.
+
+Invariant: a config that exists is valid; it turns into plain JSON with :func:`to_dict` and back, strictly, with
+:func:`from_dict`. No torch and no numpy here.
+"""
+
+import dataclasses
+import math
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ddpm_cli.errors import UsageError, unknown_name
+
+Config = TypeVar("Config")
+Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
+
+Kind = Literal["constant", "linear", "quadratic", "scaled-linear", "cosine", "sigmoid", "custom"]
+Target = Literal["eps", "x0", "v"]
+Loss = Literal["simple", "min-snr"]
+Times = Literal["stratified", "uniform", "logit-normal"]
+Decay = Literal["constant", "linear", "cosine"]
+Time = Literal["level", "log-snr"]
+Sampler = Literal["ddpm", "ddim", "dpm++2m", "dpm++2m-sde"]
+Spacing = Literal["uniform", "trailing", "log-snr"]
+Variance = Literal["small", "large"]
+Precision = Literal["auto", "float32", "bf16", "fp16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Optimizer = Literal["adamw", "adam"]
+
+
+def _check(holds: bool, what: str, found: object, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"{what} is {found}, expected {expected}")
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+# --- the noise schedule ---------------------------------------------------------------------------------------------
+
+SCHEDULES: dict[Kind, str] = {
+    "constant": "one beta for every level: abar_t = (1 - beta)^t",
+    "linear": "betas evenly spaced (Ho et al. 2020)",
+    "quadratic": "square roots of beta evenly spaced",
+    "scaled-linear": "quadratic with the range of latent diffusion (Rombach et al. 2022)",
+    "cosine": "abar falls as a squared cosine (Nichol and Dhariwal 2021)",
+    "sigmoid": "abar falls as a sigmoid (Jabri et al. 2022)",
+    "custom": "your own betas, from a file",
+}
+
+# First and last beta at T = 1000; at other T they are scaled by 1000/T, so that every chain ends equally noisy.
+BETA_RANGES: dict[Kind, tuple[float, float]] = {
+    "constant": (0.01, 0.01),
+    "linear": (1e-4, 0.02),
+    "quadratic": (1e-4, 0.02),
+    "scaled-linear": (0.00085, 0.012),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """Which noise schedule.
+
+    Args:
+        kind: a name of :data:`SCHEDULES`.
+        timesteps: T, the number of noising steps, at least 1.
+        beta_start: first beta, inside (0, 1); for `constant`, every beta. None: :data:`BETA_RANGES` scaled by 1000/T.
+        beta_end: last beta, inside (0, 1), likewise.
+        max_beta: no beta of a schedule made from abars, or of a scaled range, exceeds it; inside (0, 1).
+        offset: s of `cosine`, at least 0.
+        start: where `sigmoid` starts, below `end`.
+        end: where `sigmoid` ends.
+        tau: temperature of `sigmoid`, above 0.
+        betas: the betas of `custom`, one for each of the levels 1..T, inside (0, 1).
+
+    Raises:
+        UsageError: a value out of range, or one that this kind does not have.
+    """
+
+    kind: Kind = "cosine"
+    timesteps: int = 1000
+    beta_start: float | None = None
+    beta_end: float | None = None
+    max_beta: float = 0.999
+    offset: float = 0.008
+    start: float = -3.0
+    end: float = 3.0
+    tau: float = 1.0
+    betas: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in SCHEDULES:
+            raise unknown_name("schedule", self.kind, SCHEDULES)
+        _check(_is_whole(self.timesteps, 1), "timesteps", self.timesteps, "a whole number of at least 1")
+        for name, beta in (("beta-start", self.beta_start), ("beta-end", self.beta_end)):
+            _check(beta is None or 0 < beta < 1, name, beta, "a number inside (0, 1)")
+            _check(beta is None or self.kind in BETA_RANGES, name, beta, f"none: {self.kind} has no beta range")
+        _check(0 < self.max_beta < 1, "max-beta", self.max_beta, "a number inside (0, 1)")
+        _check(math.isfinite(self.offset) and self.offset >= 0, "offset", self.offset, "a number of at least 0")
+        _check(self.start < self.end, "start of the sigmoid", self.start, f"a number below its end, {self.end}")
+        _check(self.tau > 0, "tau", self.tau, "a number above 0")
+        _check((self.kind == "custom") == bool(self.betas), "number of betas", len(self.betas), "some, only for custom")
+        for t, beta in enumerate(self.betas, 1):
+            _check(0 < beta < 1, f"beta of level {t}", beta, "a number inside (0, 1)")
+        if self.betas:
+            _check(len(self.betas) == self.timesteps, "number of betas", len(self.betas), f"{self.timesteps} (T)")
+        if self.kind == "constant":
+            same = self.beta_end is None or self.beta_end == self.beta_start
+            _check(same, "beta-end of a constant schedule", self.beta_end, "none, or the same as beta-start")
+
+    def beta_range(self) -> tuple[float, float]:
+        """First and last beta: as given, else the kind's own range scaled by 1000/T and capped at max_beta."""
+        start, end = (min(beta * 1000 / self.timesteps, self.max_beta) for beta in BETA_RANGES[self.kind])
+        return (
+            start if self.beta_start is None else self.beta_start,
+            end if self.beta_end is None else self.beta_end,
+        )
+
+
+# --- networks -------------------------------------------------------------------------------------------------------
+
+
+def _check_shape(shape: Shape) -> None:
+    fine = len(shape) == 3 and all(_is_whole(size, 1) for size in shape) and max(shape) <= 4096
+    _check(fine, "image shape", shape, "channels, height and width of 1 to 4096")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportUNetConfig:
+    """The attention U-Net of the report; at its defaults exactly 13,911,937 parameters for 1x28x28.
+
+    Args:
+        shape: channels, height and width of the images.
+        classes: number of classes it can be conditioned on; 0: unconditional.
+        widths: channels at full, half and quarter resolution.
+        embedding: size of the time embedding.
+        heads: heads of the attention in the bottleneck.
+    """
+
+    shape: Shape
+    classes: int = 0
+    widths: tuple[int, int, int] = (128, 256, 512)
+    embedding: int = 128
+    heads: int = 4
+    time: Literal["level"] = "level"
+
+    def __post_init__(self) -> None:
+        _check_shape(self.shape)
+        _check(_is_whole(self.classes, 0), "classes", self.classes, "a whole number of at least 0")
+        fine = len(self.widths) == 3 and all(_is_whole(width, 1) and width <= 8192 for width in self.widths)
+        _check(fine, "widths", self.widths, "three whole numbers of 1 to 8192")
+        _check(_is_whole(self.heads, 1), "heads", self.heads, "a whole number of at least 1")
+        _check(self.widths[-1] % self.heads == 0, "widest layer", self.widths[-1], f"a multiple of {self.heads} heads")
+        _check(_is_whole(self.embedding, 1), "embedding", self.embedding, "a whole number of at least 1")
+        _check(self.time == "level", "time", self.time, "level")
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    """A modern U-Net: group norm, SiLU, scale-shift time conditioning, attention at chosen resolutions.
+
+    Args:
+        shape: channels, height and width of the images; any size, padded inside and cropped back.
+        classes: number of classes it can be conditioned on; 0: unconditional.
+        patch: side of the pixel blocks folded into channels at the entrance (pixel-unshuffle); 1: none.
+        widths: channels at each resolution, from fine to coarse; multiples of 8.
+        blocks: residual blocks at each resolution on the way down; one more on the way up.
+        attention: resolutions with self-attention in every block, 0 the finest; the middle has one in any case.
+        heads: attention heads; divides the widths that have attention.
+        dropout: probability, 0 <= p < 1, inside every residual block.
+        time: what the time embedding sees: the level (t - 1), or log-SNR, which means the same in every schedule.
+    """
+
+    shape: Shape
+    classes: int = 0
+    patch: int = 2
+    widths: tuple[int, ...] = (48, 96)
+    blocks: int = 2
+    attention: tuple[int, ...] = (1,)
+    heads: int = 4
+    dropout: float = 0.0
+    time: Time = "log-snr"
+
+    def __post_init__(self) -> None:
+        _check_shape(self.shape)
+        _check(_is_whole(self.classes, 0), "classes", self.classes, "a whole number of at least 0")
+        _check(_is_whole(self.patch, 1) and self.patch <= 64, "patch", self.patch, "a whole number of 1 to 64")
+        fine = 1 <= len(self.widths) <= 8 and all(_is_whole(w, 8) and w % 8 == 0 and w <= 8192 for w in self.widths)
+        _check(fine, "widths", self.widths, "one to eight multiples of 8")
+        _check(_is_whole(self.blocks, 1) and self.blocks <= 64, "blocks", self.blocks, "a whole number of 1 to 64")
+        _check(_is_whole(self.heads, 1), "heads", self.heads, "a whole number of at least 1")
+        for place in self.attention:
+            inside = _is_whole(place, 0) and place < len(self.widths)
+            _check(inside, "attention", place, f"a resolution of 0 to {len(self.widths) - 1}")
+        for width in {self.widths[place] for place in (*self.attention, -1)}:
+            _check(width % self.heads == 0, "width", width, f"a multiple of {self.heads} heads")
+        _check(0 <= self.dropout < 1, "dropout", self.dropout, "a number of at least 0 and below 1")
+        _check(self.time in get_args(Time), "time", self.time, "level or log-snr")
+
+
+NetworkConfig = ReportUNetConfig | UNetConfig
+NETWORKS: dict[str, type[NetworkConfig]] = {"report-unet": ReportUNetConfig, "unet": UNetConfig}
+
+
+def _tiny(shape: Shape, classes: int) -> NetworkConfig:
+    return UNetConfig(shape, classes, patch=2, widths=(16, 32), blocks=1, heads=2)
+
+
+def _small(shape: Shape, classes: int) -> NetworkConfig:
+    # Larger images get larger patches, so that the cost stays that of a small image, and one more resolution.
+    patch = 2 ** max(1, math.ceil(math.log2(max(shape[1:]) / 32)))
+    return UNetConfig(shape, classes, patch=patch, widths=(48, 96) if patch == 2 else (48, 96, 144))
+
+
+def _report(shape: Shape, classes: int) -> NetworkConfig:
+    return ReportUNetConfig(shape, classes)
+
+
+def _base(shape: Shape, classes: int) -> NetworkConfig:
+    # The shape of the CIFAR-10 network of Ho et al. 2020, appendix B: 35.7 M parameters there.
+    return UNetConfig(shape, classes, patch=1, widths=(128, 256, 256, 256), blocks=2, attention=(1,), dropout=0.1)
+
+
+PRESETS: dict[str, tuple[Callable[[Shape, int], NetworkConfig], str]] = {
+    "tiny": (_tiny, "for tests and first tries"),
+    "small": (_small, "the default: good digits in minutes on a laptop"),
+    "report": (_report, "the report's attention U-Net, 13.9 M parameters"),
+    "base": (_base, "about 35 M parameters for 32x32 colour images; wants a GPU"),
+}
+
+
+def network_for(preset: str, shape: Shape, classes: int) -> NetworkConfig:
+    """The network of a preset for images of a shape and a number of classes (0: unconditional)."""
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
+    return PRESETS[preset][0](shape, classes)
+
+
+# --- sampling -------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerConfig:
+    """How images are drawn from a model.
+
+    Args:
+        name: the step rule.
+        steps: number of steps; None: the rule's own, :data:`SAMPLERS`.
+        spacing: how the steps are spread over the levels; None: the rule's own.
+        eta: `ddim` alone: 0 deterministic, 1 ancestral; None: 0.
+        variance: `ddpm` alone: of the noise added back, btilde (small) or beta (large); None: small.
+        guidance: classifier-free guidance, 1: off.
+        clip: whether clean-image estimates are clipped to [-1, 1].
+
+    Raises:
+        UsageError: a value out of range, or an option that the rule does not have.
+    """
+
+    name: Sampler = "dpm++2m-sde"
+    steps: int | None = None
+    spacing: Spacing | None = None
+    eta: float | None = None
+    variance: Variance | None = None
+    guidance: float = 1.0
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in SAMPLERS:
+            raise unknown_name("sampler", self.name, SAMPLERS)
+        _check(self.steps is None or _is_whole(self.steps, 1), "steps", self.steps, "a whole number of at least 1")
+        if self.spacing is not None and self.spacing not in get_args(Spacing):
+            raise unknown_name("spacing", self.spacing, get_args(Spacing))
+        _check(self.eta is None or 0 <= self.eta <= 1, "eta", self.eta, "a number of 0 to 1")
+        _check(self.eta is None or self.name == "ddim", "eta", self.eta, f"none: it belongs to ddim, not {self.name}")
+        _check(self.variance in (None, "small", "large"), "variance", self.variance, "small or large")
+        belongs = self.variance is None or self.name == "ddpm"
+        _check(belongs, "variance", self.variance, f"none: it belongs to ddpm, not {self.name}")
+        fine = math.isfinite(self.guidance) and self.guidance >= 0
+        _check(fine, "guidance", self.guidance, "a number of at least 0 (1 = off)")
+
+    def resolved(self, timesteps: int) -> "SamplerConfig":
+        """The same with nothing left open, for a model of `timesteps` levels."""
+        steps, spacing, _ = SAMPLERS[self.name]
+        return dataclasses.replace(
+            self,
+            steps=self.steps or min(steps or timesteps, timesteps),
+            spacing=self.spacing or spacing,
+            eta=0.0 if self.name == "ddim" and self.eta is None else self.eta,
+            variance="small" if self.name == "ddpm" and self.variance is None else self.variance,
+        )
+
+
+# name -> default number of steps (None: all T), default spacing, what it is
+SAMPLERS: dict[Sampler, tuple[int | None, Spacing, str]] = {
+    "ddpm": (None, "uniform", "ancestral sampling (Ho et al. 2020)"),
+    "ddim": (50, "uniform", "from deterministic (eta 0) to ancestral (eta 1) (Song et al. 2021)"),
+    "dpm++2m": (20, "log-snr", "second-order multistep, deterministic (Lu et al. 2022)"),
+    "dpm++2m-sde": (20, "log-snr", "second-order multistep, stochastic (Lu et al. 2022)"),
+}
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How a denoiser is fitted. The budget stands beside it, as a number of steps.
+
+    Args:
+        target: what the network predicts.
+        loss: `simple`, the mean squared error of the target, or `min-snr` (Hang et al. 2023).
+        gamma: cap of the signal-to-noise ratio in `min-snr`, above 0.
+        times: distribution of t: `uniform`; `stratified`, uniform too but spread evenly over a batch; `logit-normal`.
+        batch_size: images a step.
+        optimizer: `adamw` or `adam`.
+        lr: peak learning rate.
+        warmup: steps over which the learning rate rises linearly from 0.
+        decay: how it falls from its peak to 0 at the last step, or `constant`.
+        weight_decay: of `adamw`, at least 0.
+        clip: largest norm of the gradient; 0: no clipping.
+        ema: half-life of the averaged weights, as a share of the run, below 1; 0: no averaging.
+        label_drop: share of labels hidden in training, so that guidance has an unconditional half; 0..1.
+        seed: of everything drawn.
+    """
+
+    target: Target = "v"
+    loss: Loss = "simple"
+    gamma: float = 5.0
+    times: Times = "stratified"
+    batch_size: int = 128
+    optimizer: Optimizer = "adamw"
+    lr: float = 2e-3
+    warmup: int = 200
+    decay: Decay = "linear"
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.08
+    label_drop: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for what, found, choice in (
+            ("target", self.target, Target),
+            ("loss", self.loss, Loss),
+            ("distribution of t", self.times, Times),
+            ("learning-rate decay", self.decay, Decay),
+            ("optimizer", self.optimizer, Optimizer),
+        ):
+            if found not in get_args(choice):
+                raise unknown_name(what, found, get_args(choice))
+        _check(self.gamma > 0, "gamma", self.gamma, "a number above 0")
+        _check(_is_whole(self.batch_size, 1), "batch-size", self.batch_size, "a whole number of at least 1")
+        _check(0 < self.lr < 1, "lr", self.lr, "a number inside (0, 1)")
+        _check(_is_whole(self.warmup, 0), "warmup", self.warmup, "a whole number of at least 0")
+        _check(0 <= self.weight_decay < 1, "weight-decay", self.weight_decay, "a number of at least 0 and below 1")
+        _check(math.isfinite(self.clip) and self.clip >= 0, "clip", self.clip, "a number of at least 0")
+        _check(0 <= self.ema < 1, "ema", self.ema, "a share of the run of at least 0 and below 1")
+        _check(0 <= self.label_drop <= 1, "label-drop", self.label_drop, "a share of 0 to 1")
+        _check(_is_whole(self.seed, 0) and self.seed < 2**63, "seed", self.seed, "a whole number of 0 to 2^63 - 1")
+
+
+# The report trains with plain Adam at a constant rate and keeps no average: its loss figures belong to that recipe.
+RECIPES: dict[str, tuple[TrainConfig, str]] = {
+    "default": (TrainConfig(), "v target, AdamW, warm-up and linear decay, clipping, EMA"),
+    "report": (
+        TrainConfig(
+            target="eps",
+            times="uniform",
+            optimizer="adam",
+            lr=2e-4,
+            warmup=0,
+            decay="constant",
+            clip=0.0,
+            ema=0.0,
+        ),
+        "eps target, Adam at a constant rate, no clipping, no EMA",
+    ),
+}
+
+
+# --- to and from JSON -----------------------------------------------------------------------------------------------
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """A config as plain JSON values; tuples become lists."""
+    return {
+        field.name: list(value) if isinstance(value := getattr(config, field.name), tuple) else value
+        for field in dataclasses.fields(config)  # type: ignore[arg-type]  # every caller passes a dataclass
+    }
+
+
+def from_dict(kind: type[Config], values: object, where: str) -> Config:
+    """A config from JSON values, strictly.
+
+    Args:
+        kind: one of the dataclasses here.
+        values: what the JSON held.
+        where: the name for messages, "schedule" say.
+
+    Raises:
+        UsageError: not an object, an unknown or missing key, a value of the wrong type or out of range.
+    """
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where} is {type(values).__name__}, expected an object")
+    hints = get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key, value in values.items():
+        if key not in fields:
+            raise unknown_name(f"key in {where}", str(key), fields)
+        if not _fits(value, hints[key]):
+            raise UsageError(f"{key} of {where} is {value!r}, expected {hints[key]}")
+    for name, field in fields.items():
+        if field.default is dataclasses.MISSING and name not in values:
+            raise UsageError(f"{where} has no {name}")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in args
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return False
+        each = [args[0]] * len(value) if args[-1] is Ellipsis else args
+        return len(value) == len(each) and all(map(_fits, value, each))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)

@@ -1,0 +1,104 @@
+"""Data sets: known ones by name, folders of images by path; all become an :class:`ImageSet`.
+
+Invariant: :func:`load` gives the same images in the same order wherever their files came from, and a second call maps
+a file instead of reading anything anew.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ddpm_cli.data import find, folder, resize, store
+from ddpm_cli.data.fetch import Progress
+from ddpm_cli.data.imageset import ImageSet
+from ddpm_cli.data.known import KNOWN, KnownSet, SourceFile, Split
+from ddpm_cli.errors import DataError, UsageError, unknown_name
+
+__all__ = ["KNOWN", "ImageSet", "KnownSet", "Progress", "SourceFile", "Split", "load"]
+
+
+def _silent(*_: object) -> None:
+    pass
+
+
+def load(
+    name: str,
+    *,
+    split: Split = "train",
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    image_size: int | None = None,
+    offline: bool = False,
+    say: Callable[[str], None] = _silent,
+    progress: Progress = _silent,
+) -> ImageSet:
+    """A data set by name or path.
+
+    A known name is that set. Anything with a path separator or a leading ``.`` or ``~``, and any existing folder, is a
+    folder of images.
+
+    Args:
+        name: "mnist", "./photos", ...
+        split: "train" or "test"; a folder has splits only if it holds folders of these names.
+        data_dir: where to look first for the files of a known set.
+        limit: how many images, 1 or more, evenly spread over the set; all where it has no more.
+        image_size: side in pixels of the square that images become, 1 or more; None: their own size, or, where a
+            folder holds several, a common one.
+        offline: never ask the network.
+        say: takes sentences for the user.
+        progress: takes bytes done and in all, while files are fetched or images read.
+
+    Raises:
+        UsageError: an unknown name; ``limit`` or ``image_size`` below 1.
+        DataError: missing or unreadable images, or files that are not what their checksums say.
+        ResourceError: network down or forbidden; no torchvision where images need resizing.
+    """
+    for option, value in (("--limit", limit), ("--image-size", image_size)):
+        if value is not None and value < 1:
+            raise UsageError(f"{option} is {value}, expected 1 or more")
+    if name in KNOWN:
+        images = _load_known(
+            KNOWN[name], split, image_size, data_dir=data_dir, offline=offline, say=say, progress=progress
+        )
+    elif os.sep in name or "/" in name or name.startswith((".", "~")) or folder.is_folder(name):
+        images = folder.load(name, split=split, image_size=image_size, say=say, progress=progress)
+    else:
+        raise unknown_name("data set", name, KNOWN)
+
+    count = len(images.images)
+    if limit is None or limit == count:
+        return images
+    if limit > count:
+        say(f"{images.name} has only {count} images: all are used")
+        return images
+    return images.spread(limit)
+
+
+def _load_known(
+    known: KnownSet,
+    split: Split,
+    image_size: int | None,
+    *,
+    data_dir: Path | None,
+    offline: bool,
+    say: Callable[[str], None],
+    progress: Progress,
+) -> ImageSet:
+    """From the store, whose key is the hashes of the source files; they are looked for only to build it."""
+    if (image_size, image_size) == known.shape[1:]:
+        image_size = None
+
+    def build() -> ImageSet:
+        files = find.find(known, split, data_dir=data_dir, offline=offline, say=say, progress=progress)
+        images, labels = known.read(files)
+        if not 0 <= labels.min() <= labels.max() < len(known.classes):
+            raise DataError(f"{files[-1]} holds labels up to {labels.max()}, expected 0 to {len(known.classes) - 1}")
+        if image_size is not None:
+            images = resize.to_square(images, image_size)
+        return ImageSet(known.name, images, labels, known.classes)
+
+    sources = [file.sha256 for file in known.files[split]]
+    key = hashlib.sha256(repr((store.FORMAT, image_size, sources)).encode()).hexdigest()
+    stem = f"{known.name}-{split}" + (f"-{image_size}" if image_size else "")
+    return store.cached(stem, key, build, say)

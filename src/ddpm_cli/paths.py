@@ -1,0 +1,45 @@
+"""Where things live. Invariant: nothing here creates a file or a folder.
+
+Everything that ``ddpm`` writes without being asked for a place stays below :func:`home`.
+"""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def home() -> Path:
+    """The user data directory: ``DDPM_HOME``, else the platform's own (on Linux ``~/.local/share/ddpm``)."""
+    chosen = os.environ.get("DDPM_HOME")
+    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_data_path("ddpm", appauthor=False)
+
+
+def runs() -> Path:
+    """Training runs, a folder each."""
+    return home() / "runs"
+
+
+def models() -> Path:
+    """Saved models, ``NAME.safetensors`` each."""
+    return home() / "models"
+
+
+def datasets() -> Path:
+    """Files of data sets as they were fetched, a folder a set."""
+    return home() / "datasets"
+
+
+def cache() -> Path:
+    """What can be made again: data sets as uint8 stores, matplotlib's fonts, compiled kernels."""
+    return home() / "cache"
+
+
+def config_file() -> Path:
+    """The user's settings, read when they exist."""
+    return home() / "config.toml"
+
+
+def shipped() -> Path:
+    """The folder of the installed package, which holds MNIST and the shipped weights."""
+    return Path(__file__).parent

@@ -1,0 +1,161 @@
+"""A model of images that can be drawn from: what evaluation, the library and the command line see."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ddpm_cli.config import SamplerConfig, Shape
+from ddpm_cli.denoiser import Clip, Condition, Denoiser, Denoises, Guide, Prediction
+from ddpm_cli.errors import ModelError, NumericsError, UsageError
+from ddpm_cli.sampling.draws import SeededDraw
+from ddpm_cli.sampling.loop import Step, sample
+from ddpm_cli.sampling.plans import plan
+from ddpm_cli.sampling.rules import rule
+from ddpm_cli.schedule import Level, Schedule
+
+
+class ImageModel(Protocol):
+    """Anything that draws images: diffusion today, others to compare it with later."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def draw(self, seed: int, images: Sequence[int], labels: Sequence[int] | None = None) -> Iterator[Tensor]:
+        """Images (b, C, H, W) in [-1, 1], batch after batch, in the order asked for."""
+        ...
+
+
+class InnerBatches:
+    """Asks a denoiser in batches of one fixed size, the last one filled up.
+
+    Kernels and their rounding depend on the batch size; with this they do not, so an image comes out the same
+    whichever batch it was part of, in low precision too.
+    """
+
+    def __init__(self, denoiser: Denoises, size: int) -> None:
+        self.denoiser, self.size = denoiser, size
+
+    def __call__(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        count = len(x_t)
+        rows = torch.arange(-(-count // self.size) * self.size, device=x_t.device).clamp(max=count - 1)
+        answers = []
+        for part in rows.split(self.size):
+            here = Level(*(field[part] for field in level)) if level.t.ndim else level
+            answers.append(self.denoiser(x_t[part], here, {k: v[part] for k, v in condition.items()}))
+        fractions = [a.variance_fraction for a in answers if a.variance_fraction is not None]
+        return Prediction(
+            torch.cat([answer.clean for answer in answers])[:count],
+            torch.cat(fractions)[:count] if fractions else None,
+        )
+
+
+@dataclass(frozen=True)
+class DiffusionModel:
+    """A trained denoiser with everything that sampling needs.
+
+    Attributes:
+        denoiser: in evaluation mode, on its device.
+        schedule: the one it was trained on.
+        shape: of an image.
+        classes: names of its classes; empty: unconditional.
+        sampler: how it is sampled unless said otherwise.
+        batch_size: images that walk together.
+        inner_batch: images the network sees at once.
+    """
+
+    denoiser: Denoiser
+    schedule: Schedule
+    shape: Shape
+    classes: tuple[str, ...]
+    sampler: SamplerConfig
+    batch_size: int = 64
+    inner_batch: int = 16
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.denoiser.parameters()).device
+
+    def walk(self, seed: int, images: Sequence[int], labels: Sequence[int] | None = None) -> Iterator[Step]:
+        """Every step on the way to some images of a seed; one batch. Starts with x_T itself.
+
+        Args:
+            seed: the seed.
+            images: which images of it.
+            labels: a class for each; None: drawn from the seed, where the model has classes.
+
+        Raises:
+            UsageError: guidance or labels without classes, or a label out of range.
+        """
+        config = self.sampler.resolved(self.schedule.timesteps)
+        assert config.steps is not None and config.spacing is not None
+        if not self.classes and config.guidance != 1:
+            raise UsageError("guidance needs a model with classes, and this one has none", "Leave out --guidance.")
+        draw = SeededDraw(seed, images, self.shape, self.device)
+        denoiser: Denoises = InnerBatches(self.denoiser, self.inner_batch)
+        if config.guidance != 1:
+            denoiser = Guide(denoiser, config.guidance, {"label": len(self.classes)})
+        if config.clip:
+            denoiser = Clip(denoiser)
+        levels = plan(self.schedule, config.steps, config.spacing)
+        x_T = draw("start")
+        start = Level(*(torch.tensor(float(field)) for field in levels[0]))
+        yield Step(start, x_T, torch.zeros_like(x_T))
+        yield from sample(denoiser, x_T, levels, draw, rule(config), self._condition(draw, labels))
+
+    def draw(self, seed: int, images: Sequence[int], labels: Sequence[int] | None = None) -> Iterator[Tensor]:
+        """Images (b, C, H, W) in [-1, 1] of a seed, batch after batch, in the order asked for.
+
+        Raises:
+            NumericsError: what came out is no image.
+        """
+        for start in range(0, len(images), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            for step in self.walk(seed, images[part], labels[part] if labels is not None else None):
+                x = step.x
+            check_images(x)
+            yield x
+
+    @property
+    def evaluations(self) -> int:
+        """Passes of the network for one image."""
+        config = self.sampler.resolved(self.schedule.timesteps)
+        assert config.steps is not None and config.spacing is not None
+        steps = len(plan(self.schedule, config.steps, config.spacing)) - 1
+        return steps * (1 if config.guidance == 1 else 2)
+
+    def _condition(self, draw: SeededDraw, labels: Sequence[int] | None) -> Condition:
+        if not self.classes:
+            if labels is not None:
+                raise UsageError("this model has no classes to choose from", "Leave out --label.")
+            return {}
+        known = list(labels) if labels is not None else draw.labels(len(self.classes))
+        if any(not 0 <= label < len(self.classes) for label in known):
+            raise UsageError(f"label {max(known)} is out of range, expected 0 to {len(self.classes) - 1}")
+        return {"label": torch.tensor(known, device=self.device)}
+
+
+def check_images(x: Tensor) -> None:
+    """Refuse what a broken model or a broken precision draws: values that are not finite, or nothing but flat images.
+
+    Raises:
+        NumericsError: with advice.
+    """
+    hint = "Try --precision float32, or another model; ddpm train keeps the last good weights of a run."
+    if not bool(torch.isfinite(x).all()):
+        raise NumericsError("the samples hold values that are not finite numbers", hint)
+    if float(x.flatten(1).std(1).max()) < 1e-3:
+        raise NumericsError("every sample is a flat image without any content", hint)
+
+
+def evaluation_mode(denoiser: Denoiser, device: torch.device, dtype: torch.dtype) -> Denoiser:
+    """The denoiser ready for sampling: weights cast once, channels last, nothing that learns."""
+    if not all(bool(torch.isfinite(p).all()) for p in denoiser.parameters()):
+        raise ModelError("the model holds weights that are not finite numbers")
+    denoiser.network.to(device, dtype, memory_format=torch.channels_last)
+    return denoiser.eval().requires_grad_(False)

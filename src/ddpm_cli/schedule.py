@@ -1,0 +1,180 @@
+"""How much signal and how much noise there is at level t.
+
+A schedule is chosen through its betas, the variances of the single noising steps, or through its abars, what is
+left of the clean image's power. Invariant: ``betas`` and ``abars`` both have T + 1 float64 entries, level 0 is
+clean (``betas[0] = 0``, ``abars[0] = 1``), and every other beta lies inside (0, 1).
+
+No torch here, so that ``ddpm schedule`` starts at once; :func:`ddpm_cli.forward.as_tensors` crosses over.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ddpm_cli.config import ScheduleConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Floats = NDArray[np.float64]
+Array = TypeVar("Array", "Floats", "Tensor")
+
+# An x_T with more than this share of the clean image's power left is not N(0, I), where sampling starts.
+CLEAN_ENOUGH_TO_WARN = 1e-3
+
+
+class Level(NamedTuple, Generic[Array]):
+    """Where on the way from image to noise: ``x_t = signal * x_0 + noise * eps``.
+
+    All four have one shape, ``()`` for a whole batch or ``(B,)`` for a level an image, and are either numpy float64
+    or torch tensors.
+
+    Attributes:
+        t: the level, real, 0 (clean) to T (noise).
+        signal: sqrt(abar_t), 1 to 0.
+        noise: sqrt(1 - abar_t), 0 to 1.
+        log_snr: log(abar_t / (1 - abar_t)), natural logarithm; +inf at level 0.
+    """
+
+    t: Array
+    signal: Array
+    noise: Array
+    log_snr: Array
+
+
+class Schedule:
+    """The noise levels 0..T of a forward process.
+
+    Args:
+        config: which schedule, checked by its own type.
+
+    Attributes:
+        timesteps: T.
+        betas: (T + 1,) float64, variance of the Markov step into each level; ``betas[0] = 0``.
+        abars: (T + 1,) float64, ``abar_t = prod_{s <= t} (1 - beta_s)``; ``abars[0] = 1``.
+        log_snr: (T + 1,) float64, ``log(abar / (1 - abar))``, +inf at level 0, strictly falling.
+    """
+
+    def __init__(self, config: ScheduleConfig) -> None:
+        self.config = config
+        self.timesteps = config.timesteps
+        self.betas = np.concatenate([[0.0], BETAS[config.kind](config)])
+        # Sums of logarithms keep what a running product loses: 1 - abar at the clean end, abar far out in the noise.
+        log_abars = np.cumsum(np.log1p(-self.betas))
+        self.abars = np.exp(log_abars)
+        with np.errstate(divide="ignore"):
+            self.log_snr = log_abars - np.log(-np.expm1(log_abars))
+
+    @property
+    def ends_as_noise(self) -> bool:
+        """Whether x_T is N(0, I) for practical purposes: abar_T of at most 1e-3."""
+        return bool(self.abars[-1] <= CLEAN_ENOUGH_TO_WARN)
+
+    def level(self, t: ArrayLike) -> "Level[Floats]":
+        """The level at time t, which may be real.
+
+        From 1 to T, log-SNR is interpolated linearly between the whole levels. Below 1, where log-SNR runs to
+        infinity, it is the variance of the noise that is interpolated, so the level stays continuous and monotone.
+
+        Args:
+            t: level or levels, any shape, 0..T.
+
+        Returns:
+            The level, float64, every field of t's shape.
+
+        Raises:
+            ValueError: t lies outside [0, T].
+        """
+        t = np.asarray(t, dtype=np.float64)
+        if not np.all((t >= 0) & (t <= self.timesteps)):
+            raise ValueError(f"level {t} lies outside 0..{self.timesteps}")
+        whole = np.arange(1, self.timesteps + 1)
+        variance = np.minimum(t, 1) * (1 - self.abars[1])
+        with np.errstate(divide="ignore"):
+            first = np.log1p(-variance) - np.log(variance)
+        return _level(t, np.where(t < 1, first, np.interp(t, whole, self.log_snr[1:])))
+
+    def level_of(self, log_snr: ArrayLike) -> "Level[Floats]":
+        """The level with a given log-SNR: the inverse of :meth:`level`.
+
+        Args:
+            log_snr: natural logarithm of the signal-to-noise ratio, any shape, no less than at level T.
+
+        Raises:
+            ValueError: noisier than level T.
+        """
+        log_snr = np.asarray(log_snr, dtype=np.float64)
+        if not np.all(log_snr >= self.log_snr[-1]):
+            raise ValueError(f"log-SNR {log_snr} lies below level T, {self.log_snr[-1]}")
+        whole = np.arange(self.timesteps, 0, -1)
+        below_one = 1 / ((1 + np.exp(np.minimum(log_snr, 700.0))) * (1 - self.abars[1]))
+        between = np.interp(log_snr, self.log_snr[:0:-1], whole)
+        return _level(np.where(log_snr > self.log_snr[1], np.where(np.isinf(log_snr), 0, below_one), between), log_snr)
+
+
+def _level(t: Floats, log_snr: Floats) -> "Level[Floats]":
+    # abar = sigmoid(log_snr), written so that neither end loses its digits.
+    log_abar = -np.logaddexp(0, -log_snr)
+    log_rest = -np.logaddexp(0, log_snr)
+    return Level(t, np.exp(log_abar / 2), np.exp(log_rest / 2), log_snr)
+
+
+def _constant(config: ScheduleConfig) -> Floats:
+    """One beta for every step, so abar_t = (1 - beta)^t."""
+    start, _ = config.beta_range()
+    return np.full(config.timesteps, start)
+
+
+def _linear(config: ScheduleConfig) -> Floats:
+    """Evenly spaced betas: Ho et al. 2020, section 4 (1e-4 to 0.02 at T = 1000)."""
+    return np.linspace(*config.beta_range(), config.timesteps)
+
+
+def _quadratic(config: ScheduleConfig) -> Floats:
+    """Evenly spaced square roots of beta. Latent diffusion calls it scaled-linear (0.00085 to 0.012 at T = 1000)."""
+    start, end = config.beta_range()
+    return np.minimum(np.linspace(start**0.5, end**0.5, config.timesteps) ** 2, max(start, end))
+
+
+def _cosine(config: ScheduleConfig) -> Floats:
+    """abar(u) = f(u) / f(0), f(u) = cos^2((u + s)/(1 + s) pi/2): Nichol and Dhariwal 2021, equation 17."""
+    s = config.offset
+    return _from_abar(lambda u: np.cos((u + s) / (1 + s) * np.pi / 2) ** 2, config)
+
+
+def _sigmoid(config: ScheduleConfig) -> Floats:
+    """abar(u) falls as a sigmoid from u = 0 to 1: Jabri et al. 2022, algorithm 4 (start -3, end 3, tau 1)."""
+
+    def sigmoid(x: Floats | float) -> Floats:
+        return np.asarray(1 / (1 + np.exp(-np.asarray(x))), dtype=np.float64)
+
+    def f(u: Floats) -> Floats:
+        rest = sigmoid(config.end / config.tau)
+        return rest - sigmoid((u * (config.end - config.start) + config.start) / config.tau)
+
+    return _from_abar(f, config)
+
+
+def _custom(config: ScheduleConfig) -> Floats:
+    """The betas the user wrote down."""
+    return np.asarray(config.betas, dtype=np.float64)
+
+
+def _from_abar(f: Callable[[Floats], Floats], config: ScheduleConfig) -> Floats:
+    """beta_t = min(1 - f(t/T) / f((t-1)/T), max_beta) for an f proportional to abar."""
+    values = f(np.arange(config.timesteps + 1) / config.timesteps)
+    return np.minimum(1 - values[1:] / values[:-1], config.max_beta)
+
+
+# kind -> betas of levels 1..T; kinds and their defaults are told in config.py.
+BETAS: dict[str, Callable[[ScheduleConfig], Floats]] = {
+    "constant": _constant,
+    "linear": _linear,
+    "quadratic": _quadratic,
+    "scaled-linear": _quadratic,
+    "cosine": _cosine,
+    "sigmoid": _sigmoid,
+    "custom": _custom,
+}

@@ -1,0 +1,111 @@
+"""The training loop: a generator of step reports that touches no file and no clock."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ddpm_cli.config import TrainConfig
+from ddpm_cli.denoiser import Denoiser
+from ddpm_cli.training.batches import Batches
+from ddpm_cli.training.ema import Average
+
+
+class StepReport(NamedTuple):
+    """What happened in a step.
+
+    Attributes:
+        step: steps done, this one included.
+        loss: mean over the batch, () on the device; reading it waits for the device.
+        gradient: norm before clipping, () on the device.
+        lr: learning rate of the step.
+        broken: steps in a row, up to this one, that were skipped because a number was not finite, () on the device.
+    """
+
+    step: int
+    loss: Tensor
+    gradient: Tensor
+    lr: float
+    broken: Tensor
+
+
+@dataclass
+class TrainState:
+    """Everything that changes while training, and so everything that resuming needs.
+
+    Attributes:
+        denoiser: what is trained, on its device.
+        optimizer: over its parameters.
+        average: the averaged weights, or None.
+        steps: the budget; None while it is still unknown, which must end within the warm-up.
+        step: steps done.
+    """
+
+    denoiser: Denoiser
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    steps: int | None
+    step: int = 0
+    broken: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int32))
+
+    @classmethod
+    def fresh(cls, denoiser: Denoiser, config: TrainConfig, steps: int | None) -> "TrainState":
+        parameters = list(denoiser.parameters())
+        make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        optimizer = make(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        average = Average(denoiser.network) if config.ema else None
+        return cls(denoiser, optimizer, average, steps, broken=torch.zeros((), dtype=torch.int32, device=parameters[0].device))
+
+
+def learning_rate(step: int, steps: int | None, config: TrainConfig) -> float:
+    """The learning rate of a step (0 the first): a linear rise over the warm-up, then a fall to 0 at the end.
+
+    A function of the step and the budget alone. While the budget is unknown the rate stays on its rise or peak.
+    """
+    # A short run warms up over a tenth of itself at most.
+    warmup = min(config.warmup, steps // 10) if steps else config.warmup
+    if step < warmup:
+        return config.lr * (step + 1) / (warmup + 1)
+    if steps is None or config.decay == "constant":
+        return config.lr
+    left = max(steps - step, 0) / max(steps - warmup, 1)
+    return config.lr * (left if config.decay == "linear" else (1 - math.cos(math.pi * left)) / 2)
+
+
+def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[StepReport]:
+    """Train to the end of the budget, yielding after every step.
+
+    A step whose loss or gradient is not finite changes nothing: it is skipped on the device, without waiting for it,
+    and counted in the report.
+
+    Args:
+        state: is changed in place; begin anywhere.
+        batches: the work of a step, by its number.
+        config: the recipe.
+    """
+    parameters = [p for p in state.denoiser.parameters() if p.requires_grad]
+    state.denoiser.train()
+    while state.steps is None or state.step < state.steps:
+        lr = learning_rate(state.step, state.steps, config)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
+        x_0, level, eps, condition = batches(state.step)
+        loss = state.denoiser.loss(x_0, level, eps, condition, config.loss, config.gamma).mean()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if config.clip:
+            torch.nn.utils.clip_grads_with_norm_(parameters, config.clip, norm)
+        finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
+        # The optimizers read this themselves: with it set they leave weights and moments as they are.
+        state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.broken = torch.where(finite, 0, state.broken + 1)
+        if state.average is not None:
+            state.average.update(state.step, config.ema * state.steps if state.steps else math.inf)
+        state.step += 1
+        yield StepReport(state.step, loss.detach(), norm, lr, state.broken)

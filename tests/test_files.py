@@ -1,0 +1,108 @@
+"""A file is written whole or not at all, and a failure says what and where."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from ddpm_cli.errors import ResourceError
+from ddpm_cli.files import write_bytes
+
+
+def test_creates_parents_and_replaces_leaving_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "result.png"
+    write_bytes(path, b"first")
+    write_bytes(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_permissions_are_those_of_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "file", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_the_longest_name_a_folder_can_hold(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    write_bytes(path, b"data")
+    assert path.read_bytes() == b"data"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+def test_writes_through_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    write_bytes(tmp_path / "link", b"data")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == b"data"
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="no devices as files")
+def test_a_device_is_written_to_and_not_replaced() -> None:
+    write_bytes(Path("/dev/null"), b"data")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_full_device() -> None:
+    with pytest.raises(ResourceError, match="cannot write /dev/full: the disk is full"):
+        write_bytes(Path("/dev/full"), b"data")
+
+
+@pytest.mark.parametrize("below", ["file", "file/folder"])
+def test_a_parent_that_is_a_file(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    with pytest.raises(ResourceError, match="is a file, not a folder") as caught:
+        write_bytes(tmp_path / below / "result.png", b"data")
+    assert str(tmp_path / below / "result.png") in caught.value.message
+    assert caught.value.hint
+    assert (tmp_path / "file").read_bytes() == b"kept"
+
+
+def test_a_path_that_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ResourceError, match="folder"):
+        write_bytes(tmp_path / "folder", b"data")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EACCES, "no permission"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, "input/output error"),
+    ],
+)
+def test_a_failure_keeps_the_old_file_and_leaves_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    path = tmp_path / "result.png"
+    path.write_bytes(b"old")
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ResourceError, match=words) as caught:
+        write_bytes(path, b"new")
+    assert caught.value.exit_code == 6
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupt_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(tmp_path / "result.png", b"data")
+    assert list(tmp_path.iterdir()) == []
