@@ -8,7 +8,7 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ddpm_cli.errors import UsageError, unknown_name
 
@@ -124,7 +124,7 @@ class ScheduleConfig:
 
 
 def _check_shape(shape: Shape) -> None:
-    fine = len(shape) == 3 and all(_is_whole(size, 1) for size in shape) and max(shape) <= 4096
+    fine = all(_is_whole(size, 1) and size <= 4096 for size in shape)
     _check(fine, "image shape", shape, "channels, height and width of 1 to 4096")
 
 
@@ -150,7 +150,7 @@ class ReportUNetConfig:
     def __post_init__(self) -> None:
         _check_shape(self.shape)
         _check(_is_whole(self.classes, 0), "classes", self.classes, "a whole number of at least 0")
-        fine = len(self.widths) == 3 and all(_is_whole(width, 1) and width <= 8192 for width in self.widths)
+        fine = all(_is_whole(width, 1) and width <= 8192 for width in self.widths)
         _check(fine, "widths", self.widths, "three whole numbers of 1 to 8192")
         _check(_is_whole(self.heads, 1), "heads", self.heads, "a whole number of at least 1")
         _check(self.widths[-1] % self.heads == 0, "widest layer", self.widths[-1], f"a multiple of {self.heads} heads")
@@ -212,7 +212,8 @@ def _tiny(shape: Shape, classes: int) -> NetworkConfig:
 def _small(shape: Shape, classes: int) -> NetworkConfig:
     # Larger images get larger patches, so that the cost stays that of a small image, and one more resolution.
     patch = 2 ** max(1, math.ceil(math.log2(max(shape[1:]) / 32)))
-    return UNetConfig(shape, classes, patch=patch, widths=(48, 96) if patch == 2 else (48, 96, 144))
+    widths = (48, 96) if patch == 2 else (48, 96, 144)
+    return UNetConfig(shape, classes, patch=patch, widths=widths, blocks=1, attention=(len(widths) - 1,))
 
 
 def _report(shape: Shape, classes: int) -> NetworkConfig:
@@ -281,16 +282,10 @@ class SamplerConfig:
         fine = math.isfinite(self.guidance) and self.guidance >= 0
         _check(fine, "guidance", self.guidance, "a number of at least 0 (1 = off)")
 
-    def resolved(self, timesteps: int) -> "SamplerConfig":
-        """The same with nothing left open, for a model of `timesteps` levels."""
+    def steps_and_spacing(self, timesteps: int) -> tuple[int, Spacing]:
+        """How many steps, and how they are spread, for a model of `timesteps` levels."""
         steps, spacing, _ = SAMPLERS[self.name]
-        return dataclasses.replace(
-            self,
-            steps=self.steps or min(steps or timesteps, timesteps),
-            spacing=self.spacing or spacing,
-            eta=0.0 if self.name == "ddim" and self.eta is None else self.eta,
-            variance="small" if self.name == "ddpm" and self.variance is None else self.variance,
-        )
+        return self.steps or min(steps or timesteps, timesteps), self.spacing or spacing
 
 
 # name -> default number of steps (None: all T), default spacing, what it is
@@ -381,15 +376,83 @@ RECIPES: dict[str, tuple[TrainConfig, str]] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How long a run trains: exactly one of the three.
+
+    Args:
+        epochs: passes over the data.
+        steps: optimizer steps.
+        minutes: of wall-clock time, turned into steps once the speed is known.
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [f"--{f.name}" for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
+        _check(len(given) == 1, "budget", " and ".join(given) or "missing", "one of --epochs, --steps, --minutes")
+        for what, count in (("epochs", self.epochs), ("steps", self.steps)):
+            _check(count is None or _is_whole(count, 1), what, count, "a whole number of at least 1")
+        fine = self.minutes is None or 0 < self.minutes < math.inf
+        _check(fine, "minutes", self.minutes, "a number above 0")
+
+    def total_steps(self, steps_per_epoch: int) -> int | None:
+        """Steps of the whole run; None while only its minutes are known."""
+        return self.epochs * steps_per_epoch if self.epochs is not None else self.steps
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """A training run from its data to its budget: what config.json and every saved state hold.
+
+    Args:
+        dataset: a known set, or the absolute path of a folder.
+        budget: how long.
+        preset: of the network.
+        conditional: whether it learns the labels; None: where there are labels, but not with preset `report`.
+        schedule: the forward process.
+        train: the recipe.
+        limit: number of images to train on; None: all.
+        image_size: side images are brought to; None: their own.
+        precision: what the network computes in; a saved run holds what `auto` came to.
+        save_every: minutes between saves, above 0.
+        sample_every: epochs between grids of samples; 0: only at the end.
+    """
+
+    dataset: str
+    budget: Budget
+    preset: str = "small"
+    conditional: bool | None = None
+    schedule: ScheduleConfig = ScheduleConfig()
+    train: TrainConfig = TrainConfig()
+    limit: int | None = None
+    image_size: int | None = None
+    precision: Precision = "auto"
+    save_every: float = 5.0
+    sample_every: int = 5
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise unknown_name("preset", self.preset, PRESETS)
+        _check(0 < self.save_every < math.inf, "save-every", self.save_every, "minutes, above 0")
+        _check(_is_whole(self.sample_every, 0), "sample-every", self.sample_every, "a whole number of at least 0")
+
+
 # --- to and from JSON -----------------------------------------------------------------------------------------------
 
 
 def to_dict(config: object) -> dict[str, Any]:
-    """A config as plain JSON values; tuples become lists."""
-    return {
-        field.name: list(value) if isinstance(value := getattr(config, field.name), tuple) else value
-        for field in dataclasses.fields(config)  # type: ignore[arg-type]  # every caller passes a dataclass
-    }
+    """A config as plain JSON values: tuples become lists, configs inside it objects."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, tuple):
+            return list(value)
+        return to_dict(value) if dataclasses.is_dataclass(value) else value
+
+    fields = dataclasses.fields(config)  # type: ignore[arg-type]  # every caller passes a dataclass
+    return {field.name: plain(getattr(config, field.name)) for field in fields}
 
 
 def from_dict(kind: type[Config], values: object, where: str) -> Config:
@@ -407,15 +470,19 @@ def from_dict(kind: type[Config], values: object, where: str) -> Config:
         raise UsageError(f"{where} is {type(values).__name__}, expected an object")
     hints = get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    found = {}
     for key, value in values.items():
         if key not in fields:
             raise unknown_name(f"key in {where}", str(key), fields)
-        if not _fits(value, hints[key]):
+        if dataclasses.is_dataclass(hints[key]):
+            value = from_dict(cast("type[Any]", hints[key]), value, key)
+        elif not _fits(value, hints[key]):
             raise UsageError(f"{key} of {where} is {value!r}, expected {hints[key]}")
+        found[key] = tuple(value) if isinstance(value, list) else value
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in values:
             raise UsageError(f"{where} has no {name}")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return kind(**found)
 
 
 def _fits(value: object, hint: Any) -> bool:

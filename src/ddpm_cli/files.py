@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from ddpm_cli.errors import ResourceError
@@ -40,20 +41,28 @@ def write_bytes(path: Path, data: bytes) -> None:
     # Random, so that two processes never share it; short, because the real name may fill the 255 bytes there are.
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            path.write_bytes(data)
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        with reported(path):
+            if path.exists() and not path.is_file() and not path.is_dir():
+                path.write_bytes(data)
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turn what the system says about writing ``path`` into a :class:`ResourceError`; a broken pipe passes."""
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
         reason, hint = _REASONS.get(error.errno or 0, (str(error.strerror or error).lower(), _ELSEWHERE))
         raise ResourceError(f"cannot write {path}: {reason}", hint) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

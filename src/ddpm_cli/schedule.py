@@ -135,7 +135,8 @@ def _linear(config: ScheduleConfig) -> Floats:
 def _quadratic(config: ScheduleConfig) -> Floats:
     """Evenly spaced square roots of beta. Latent diffusion calls it scaled-linear (0.00085 to 0.012 at T = 1000)."""
     start, end = config.beta_range()
-    return np.minimum(np.linspace(start**0.5, end**0.5, config.timesteps) ** 2, max(start, end))
+    betas: Floats = np.linspace(start**0.5, end**0.5, config.timesteps) ** 2
+    return np.minimum(betas, max(start, end))
 
 
 def _cosine(config: ScheduleConfig) -> Floats:

@@ -15,7 +15,7 @@ from ddpm_cli.data.imageset import ImageSet
 from ddpm_cli.data.known import KNOWN, KnownSet, SourceFile, Split
 from ddpm_cli.errors import DataError, UsageError, unknown_name
 
-__all__ = ["KNOWN", "ImageSet", "KnownSet", "Progress", "SourceFile", "Split", "load"]
+__all__ = ["KNOWN", "ImageSet", "KnownSet", "Progress", "SourceFile", "Split", "is_path", "load"]
 
 
 def _silent(*_: object) -> None:
@@ -61,7 +61,7 @@ def load(
         images = _load_known(
             KNOWN[name], split, image_size, data_dir=data_dir, offline=offline, say=say, progress=progress
         )
-    elif os.sep in name or "/" in name or name.startswith((".", "~")) or folder.is_folder(name):
+    elif is_path(name):
         images = folder.load(name, split=split, image_size=image_size, say=say, progress=progress)
     else:
         raise unknown_name("data set", name, KNOWN)
@@ -73,6 +73,13 @@ def load(
         say(f"{images.name} has only {count} images: all are used")
         return images
     return images.spread(limit)
+
+
+def is_path(name: str) -> bool:
+    """Whether a name means a folder rather than a known set."""
+    return name not in KNOWN and (
+        os.sep in name or "/" in name or name.startswith((".", "~")) or folder.is_folder(name)
+    )
 
 
 def _load_known(

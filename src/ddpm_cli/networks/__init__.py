@@ -4,7 +4,9 @@ Invariant: ``network(x, time, condition)`` maps x (B, C, H, W), time (B,) real, 
 tensor of x's shape. What that tensor means (eps, x0 or v) is the denoiser's business, not theirs.
 """
 
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm_cli.config import NetworkConfig, ReportUNetConfig, UNetConfig
 from ddpm_cli.networks.report_unet import ReportUNet
@@ -20,3 +22,19 @@ def build(config: NetworkConfig) -> nn.Module:
             return ReportUNet(config)
         case UNetConfig():
             return UNet(config)
+
+
+def count_parameters(config: NetworkConfig) -> int:
+    """Parameters of a network, counted on shapes alone."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build(config).parameters())
+
+
+def count_flops(config: NetworkConfig) -> int:
+    """Floating-point operations for one image forward, a multiply-add counted as two; counted on shapes alone."""
+    with torch.device("meta"):
+        network = build(config)
+        x, time, label = torch.empty(1, *config.shape), torch.zeros(1), torch.zeros(1, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        network(x, time, {"label": label})
+    return int(counter.get_total_flops())

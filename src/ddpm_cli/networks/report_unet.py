@@ -28,7 +28,8 @@ class ReportBlock(nn.Module):
         h = F.relu(self.norm1(self.conv1(x)))
         h = h + self.time(embedded)[:, :, None, None]
         h = F.relu(self.norm2(self.conv2(h)))
-        return h + self.residual(x)
+        out: Tensor = h + self.residual(x)
+        return out
 
 
 class ReportUNet(nn.Module):

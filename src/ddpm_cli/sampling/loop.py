@@ -1,6 +1,8 @@
 """The sampling loop."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -53,7 +55,7 @@ def sample(
         ValueError: the plan does not fall strictly.
     """
     levels = [as_tensors(level) for level in plan]
-    if any(not now.log_snr < after.log_snr for now, after in zip(levels, levels[1:], strict=False)):
+    if any(not now.log_snr < after.log_snr for now, after in pairwise(levels)):
         raise ValueError("a plan must fall strictly")
     known = condition or {}
 
@@ -61,9 +63,9 @@ def sample(
         return denoiser(x, level, known).clean
 
     x, before = x_T, None
-    for number, (now, after) in enumerate(zip(levels, levels[1:], strict=False)):
+    for number, (now, after) in enumerate(pairwise(levels)):
         clean = ask(x, now)
-        x = rule(Move(x, clean, now, after, lambda number=number: draw("step", number), before, ask))
+        x = rule(Move(x, clean, now, after, partial(draw, "step", number), before, ask))
         if project is not None:
             x = project(x, after)
         before = now, clean

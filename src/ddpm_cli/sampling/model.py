@@ -14,7 +14,7 @@ from ddpm_cli.sampling.draws import SeededDraw
 from ddpm_cli.sampling.loop import Step, sample
 from ddpm_cli.sampling.plans import plan
 from ddpm_cli.sampling.rules import rule
-from ddpm_cli.schedule import Level, Schedule
+from ddpm_cli.schedule import Floats, Level, Schedule
 
 
 class ImageModel(Protocol):
@@ -92,8 +92,7 @@ class DiffusionModel:
         Raises:
             UsageError: guidance or labels without classes, or a label out of range.
         """
-        config = self.sampler.resolved(self.schedule.timesteps)
-        assert config.steps is not None and config.spacing is not None
+        config = self.sampler
         if not self.classes and config.guidance != 1:
             raise UsageError("guidance needs a model with classes, and this one has none", "Leave out --guidance.")
         draw = SeededDraw(seed, images, self.shape, self.device)
@@ -102,7 +101,7 @@ class DiffusionModel:
             denoiser = Guide(denoiser, config.guidance, {"label": len(self.classes)})
         if config.clip:
             denoiser = Clip(denoiser)
-        levels = plan(self.schedule, config.steps, config.spacing)
+        levels = self.plan()
         x_T = draw("start")
         start = Level(*(torch.tensor(float(field)) for field in levels[0]))
         yield Step(start, x_T, torch.zeros_like(x_T))
@@ -121,13 +120,14 @@ class DiffusionModel:
             check_images(x)
             yield x
 
+    def plan(self) -> list[Level[Floats]]:
+        """The levels that sampling visits."""
+        return plan(self.schedule, *self.sampler.steps_and_spacing(self.schedule.timesteps))
+
     @property
     def evaluations(self) -> int:
-        """Passes of the network for one image."""
-        config = self.sampler.resolved(self.schedule.timesteps)
-        assert config.steps is not None and config.spacing is not None
-        steps = len(plan(self.schedule, config.steps, config.spacing)) - 1
-        return steps * (1 if config.guidance == 1 else 2)
+        """Passes of the network for one image; a guided step makes two."""
+        return (len(self.plan()) - 1) * (1 if self.sampler.guidance == 1 else 2)
 
     def _condition(self, draw: SeededDraw, labels: Sequence[int] | None) -> Condition:
         if not self.classes:
@@ -157,5 +157,5 @@ def evaluation_mode(denoiser: Denoiser, device: torch.device, dtype: torch.dtype
     """The denoiser ready for sampling: weights cast once, channels last, nothing that learns."""
     if not all(bool(torch.isfinite(p).all()) for p in denoiser.parameters()):
         raise ModelError("the model holds weights that are not finite numbers")
-    denoiser.network.to(device, dtype, memory_format=torch.channels_last)
+    denoiser.network.to(device, dtype).to(memory_format=torch.channels_last)
     return denoiser.eval().requires_grad_(False)

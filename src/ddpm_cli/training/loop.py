@@ -54,10 +54,11 @@ class TrainState:
     @classmethod
     def fresh(cls, denoiser: Denoiser, config: TrainConfig, steps: int | None) -> "TrainState":
         parameters = list(denoiser.parameters())
+        broken = torch.zeros((), dtype=torch.int32, device=parameters[0].device)
         make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         optimizer = make(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
         average = Average(denoiser.network) if config.ema else None
-        return cls(denoiser, optimizer, average, steps, broken=torch.zeros((), dtype=torch.int32, device=parameters[0].device))
+        return cls(denoiser, optimizer, average, steps, broken=broken)
 
 
 def learning_rate(step: int, steps: int | None, config: TrainConfig) -> float:
@@ -94,7 +95,7 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
             group["lr"] = lr
         x_0, level, eps, condition = batches(state.step)
         loss = state.denoiser.loss(x_0, level, eps, condition, config.loss, config.gamma).mean()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        loss.backward()
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if config.clip:

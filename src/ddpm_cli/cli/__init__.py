@@ -1,0 +1,109 @@
+"""The command line: a file a command, and one boundary around all of them.
+
+Invariant: nothing here, nor in a command's module, imports torch, numpy or matplotlib before a command runs, so that
+help is instant; and whatever happens, :func:`main` turns it into one of the documented exit codes.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ddpm_cli import __version__
+from ddpm_cli.cli import sample, schedule, train
+from ddpm_cli.cli._options import EXAMPLES, read_settings
+from ddpm_cli.cli._output import ReaderGone
+from ddpm_cli.errors import DdpmError, ResourceError
+
+__all__ = ["app", "entry", "main"]
+
+app = typer.Typer(
+    name="ddpm",
+    help="Train, sample, visualise and evaluate denoising diffusion models.",
+    epilog=EXAMPLES["ddpm"],
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train", epilog=EXAMPLES["train"])(train.train)
+app.command("sample", epilog=EXAMPLES["sample"])(sample.sample)
+app.add_typer(schedule.app, name="schedule")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ddpm {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
+    read_settings(context)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ddpm`` and return its exit code; every error ends here.
+
+    Args:
+        argv: the arguments, without the program's name; None: those of the process.
+    """
+    try:
+        code = app(args=list(argv) if argv is not None else None, prog_name="ddpm", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except DdpmError as error:
+        return _report(error.message, error.hint, error.exit_code)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "ddpm"
+        message = error.format_message() if hasattr(error, "format_message") else str(error) or "aborted"
+        return _report(message.rstrip("."), f"See: {command} --help", getattr(error, "exit_code", 2))
+    except (ReaderGone, BrokenPipeError):
+        # Nobody reads any more; what Python still holds for stdout must not be flushed into the closed pipe.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except MemoryError:
+        return _report("there is not enough memory", "Use a smaller --batch-size.", ResourceError.exit_code)
+    except Exception as error:  # noqa: BLE001  # the one boundary
+        if "out of memory" in str(error).lower():
+            return _report("the device ran out of memory", "Use a smaller --batch-size.", ResourceError.exit_code)
+        traceback.print_exc()
+        return _report(f"this is a bug: {error!r}", "Please report it with the lines above.", 1)
+
+
+def _report(message: str, hint: str, code: int) -> int:
+    if os.environ.get("DDPM_DEBUG") == "1" and code != 1:
+        traceback.print_exc()
+    with contextlib.suppress(OSError, ValueError):
+        print(f"ddpm: {message}.", file=sys.stderr)  # noqa: T201
+        if hint:
+            print(f"  {hint}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def entry() -> None:
+    """The console script: :func:`main`, and after a signal the signal's default action, so that shell loops stop."""
+    code = main()
+    number = code - 128
+    if number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)) and os.name == "posix":
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    sys.exit(code)

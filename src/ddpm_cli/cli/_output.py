@@ -1,0 +1,202 @@
+"""What a command says, and where: results on stdout, everything else on stderr.
+
+Invariant: stdout holds the result of the command and nothing else; with --json exactly one document.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ddpm_cli.errors import UsageError
+
+SCHEMA = 1
+SILENCE = 30.0  # seconds between two lines of progress off a terminal
+
+
+class ReaderGone(Exception):
+    """The reader of stdout closed the pipe; the process ends silently."""
+
+
+class Output:
+    """The streams of one command.
+
+    Args:
+        json: whether the result is a JSON document.
+        quiet: whether stderr stays silent but for errors.
+        verbose: whether details are told.
+    """
+
+    def __init__(self, json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+        if quiet and verbose:
+            raise UsageError("--quiet and --verbose contradict each other", "Choose one.")
+        self.json, self.quiet, self.verbose = json, quiet, verbose
+        self.live: Live | None = None
+
+    def note(self, text: str) -> None:
+        """A sentence for the user."""
+        if not self.quiet:
+            if self.live is not None:
+                self.live.above(text)
+            else:
+                print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def detail(self, text: str) -> None:
+        """A sentence for the user who asked for more."""
+        if self.verbose:
+            self.note(text)
+
+    def result(self, text: str) -> None:
+        """The result as text, with --json left to :meth:`document`."""
+        if not self.json:
+            self._write(text if text.endswith("\n") else text + "\n")
+
+    def document(self, values: Mapping[str, Any], status: str = "done") -> None:
+        """The result as the one JSON document; without --json, nothing."""
+        if self.json:
+            document = {"schema": SCHEMA, "status": status, **values}
+            self._write(json.dumps(_plain(document), allow_nan=False, separators=(",", ":")) + "\n")
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """The result as a table: aligned on a terminal, tab-separated off it."""
+        if self.json:
+            return
+        if not sys.stdout.isatty():
+            self.result("\n".join("\t".join(row) for row in [head, *rows]))
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for number, name in enumerate(head):
+            table.add_column(name, justify="left" if number == 0 or not _is_number(rows, number) else "right")
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+
+    def bytes(self, data: bytes) -> None:
+        """The result as bytes on stdout, for `-o -`."""
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            _reader_gone()
+
+    def check_dash(self, path: Path | None) -> None:
+        """Refuse `-o -` where bytes would do harm.
+
+        Raises:
+            UsageError: stdout is a terminal, or promised to a JSON document.
+        """
+        if path == Path("-") and self.json:
+            raise UsageError("-o - and --json both want stdout", "Write the result to a file.")
+        if path == Path("-") and sys.stdout.isatty():
+            raise UsageError("-o - would write bytes to the terminal", "Redirect it: ddpm ... -o - > file")
+
+    @contextmanager
+    def progress(self, what: str, unit: str, total: float | None = None) -> Iterator["Live"]:
+        """Show how something long goes on, with rate and time left, until the block ends."""
+        self.live = Live(what, unit, total, self.quiet)
+        try:
+            with self.live:
+                yield self.live
+        finally:
+            self.live = None
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _reader_gone()
+
+
+class Live:
+    """Progress on stderr: a bar on a terminal, elsewhere a plain line now and then."""
+
+    def __init__(self, what: str, unit: str, total: float | None, quiet: bool) -> None:
+        self.what, self.unit, self.total, self.quiet = what, unit, total, quiet
+        self.said = time.monotonic()
+        self.bar: Any = None
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self.task = self.bar.add_task(what, total=total, text="")
+
+    def __enter__(self) -> "Live":
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def above(self, text: str) -> None:
+        """A sentence that stays, above the bar."""
+        if self.bar is not None:
+            self.bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def update(self, done: float, total: float | None, text: str, seconds_left: float | None = None) -> None:
+        """How far it is.
+
+        Args:
+            done: units done.
+            total: units in all, or None.
+            text: what else to show, a rate say.
+            seconds_left: for the plain line; the bar estimates by itself.
+        """
+        if self.quiet:
+            return
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, total=total, text=text)
+        elif time.monotonic() - self.said > SILENCE:
+            self.said = time.monotonic()
+            of = f" of {total:,.0f}" if total else ""
+            left = f"  {duration(seconds_left)} left" if seconds_left is not None else ""
+            print(f"{self.what}  {done:,.0f}{of} {self.unit}  {text}{left}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 45 s, 3 min, 2 h 05 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _reader_gone() -> NoReturn:
+    # Typer turns a BrokenPipeError into exit code 1 by itself; this passes it by.
+    raise ReaderGone
+
+
+def _is_number(rows: Sequence[Sequence[str]], column: int) -> bool:
+    return all(row[column][:1] in "0123456789-+.∞" for row in rows)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null. Paths are absolute."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value.absolute()) if isinstance(value, Path) else value

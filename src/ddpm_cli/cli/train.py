@@ -1,0 +1,281 @@
+"""``ddpm train``: fit a denoiser, show how it goes, lose nothing."""
+
+import dataclasses
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ddpm_cli.cli import _options as o
+from ddpm_cli.cli._output import Output, duration
+from ddpm_cli.config import (
+    RECIPES,
+    Budget,
+    Loss,
+    RunConfig,
+    ScheduleConfig,
+    Target,
+    Times,
+    TrainConfig,
+)
+from ddpm_cli.errors import UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from ddpm_cli.runs import Run
+
+LONG = 3600.0  # seconds after which a run is announced as long
+# What --resume may be combined with; everything else is in the run.
+RESUMABLE = {"resume", "epochs", "steps", "minutes", "device", "compiling", "dry_run", "offline", "data_dir"} | {
+    "json",
+    "quiet",
+    "verbose",
+    "config",
+}
+
+
+def train(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Known set, or folder of images.")] = "mnist",
+    data_dir: Annotated[Path | None, typer.Option(help="Where to look for the set first.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Train on so many images.  [default: all]")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Bring images to this side, in pixels.  [default: their own]")
+    ] = None,
+    conditional: Annotated[
+        bool | None,
+        typer.Option(
+            "--conditional/--unconditional",
+            help="Learn the labels or not.  [default: where there are labels, but not with preset report]",
+        ),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Network: tiny, small, report, base.")] = "small",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Training recipe: default, report.  [default: report for preset report, else default]"),
+    ] = None,
+    schedule: o.Kind = "cosine",
+    timesteps: o.Timesteps = 1000,
+    target: Annotated[
+        Target | None, typer.Option(help="What the network predicts.  [default: the recipe's, v]")
+    ] = None,
+    loss: Annotated[Loss | None, typer.Option(help="Weight of the levels.  [default: the recipe's, simple]")] = None,
+    times: Annotated[
+        Times | None, typer.Option(help="Distribution of t.  [default: the recipe's, stratified uniform]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.  [default: the recipe's, 128]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: the recipe's, 0.002]")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Budget: passes over the data.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Budget: optimizer steps.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Budget: minutes.  [default: 10, unless another budget is given]")
+    ] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option(help="Half-life of the averaged weights, as a share of the run; 0: none.  [default: 0.08]"),
+    ] = None,
+    save_every: Annotated[float, typer.Option(help="Minutes between saves.")] = 5.0,
+    sample_every: Annotated[int, typer.Option(min=0, help="Epochs between grids of samples; 0: at the end only.")] = 5,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    compiling: Annotated[
+        Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network; auto: off.")
+    ] = "auto",
+    seed: o.Seed = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run.  [default: data set, preset and time]")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: DDPM_HOME/runs/NAME]"),
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN|latest", help="Go on with a run; only the budget may change.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen, and how long it would take.")
+    ] = False,
+    offline: Annotated[bool, typer.Option(envvar="DDPM_OFFLINE", help="Never use the network.")] = False,
+    config: o.Config = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Train a diffusion model.
+
+    Prints the path of the run folder; on stderr, progress and the command to sample with.
+    """
+    out = Output(json, quiet, verbose)
+    budget = o.one_of(context, epochs=epochs, steps=steps, minutes=minutes)
+    if resume is not None:
+        _refuse_others(context)
+        folder, chosen = _saved(resume, budget)
+    else:
+        recipe = recipe or ("report" if preset == "report" else "default")
+        fit = {"target": target, "loss": loss, "times": times, "batch_size": batch_size, "lr": lr, "ema": ema}
+        chosen = RunConfig(
+            dataset=_dataset(dataset),
+            budget=Budget(**budget or DEFAULT_BUDGET[recipe]) if recipe in RECIPES else Budget(steps=1),
+            preset=preset,
+            conditional=conditional,
+            schedule=ScheduleConfig(kind=schedule, timesteps=timesteps),
+            train=_recipe(recipe, seed=o.chosen_seed(seed), **fit),
+            limit=limit,
+            image_size=image_size,
+            precision=precision,
+            save_every=save_every,
+            sample_every=sample_every,
+        )
+        folder = _new_folder(chosen, name, output)
+    run = _prepared(folder, chosen, device, compiling, offline, data_dir, out)
+    if dry_run:
+        _tell(run, out)
+    else:
+        _train(run, resume is not None, out)
+
+
+DEFAULT_BUDGET: dict[str, dict[str, Any]] = {"default": {"minutes": 10.0}, "report": {"epochs": 50}}
+
+
+def _dataset(name: str) -> str:
+    """A folder by its absolute path, so that the run can be resumed from anywhere."""
+    from ddpm_cli import data
+
+    return str(Path(name).expanduser().absolute()) if data.is_path(name) else name
+
+
+def _recipe(name: str, **changes: Any) -> TrainConfig:
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    given = {key: value for key, value in changes.items() if value is not None}
+    return dataclasses.replace(RECIPES[name][0], **given)
+
+
+def _refuse_others(context: typer.Context) -> None:
+    for parameter in context.command.params:
+        if parameter.name and o.is_typed(context, parameter.name) and parameter.name not in RESUMABLE:
+            raise UsageError(
+                f"{parameter.opts[0]} cannot change when a run is resumed",
+                "Only the budget, --device and --compile can; start a new run for anything else.",
+            )
+
+
+def _saved(name: str, budget: dict[str, Any]) -> tuple[Path, RunConfig]:
+    from ddpm_cli import library, runs
+
+    folder = library.find_run(name)
+    config = runs.load_config(folder)
+    return folder, dataclasses.replace(config, budget=Budget(**budget)) if budget else config
+
+
+def _new_folder(config: RunConfig, name: str | None, output: Path | None) -> Path:
+    from ddpm_cli import library, paths
+
+    if name is not None and output is not None:
+        raise UsageError("--name and --output contradict each other", "Give one of them.")
+    label = Path(config.dataset).name or "images"
+    name = library.check_name(name or f"{label}-{config.preset}-{time.strftime('%Y%m%d-%H%M%S')}")
+    folder = (output or paths.runs() / name).expanduser().absolute()
+    if library.is_run(folder):
+        raise UsageError(f"{folder} already holds a run", f"Go on with it: ddpm train --resume {folder}")
+    return folder
+
+
+def _prepared(
+    folder: Path, config: RunConfig, device: Any, compiling: str, offline: bool, data_dir: Path | None, out: Output
+) -> "Run":
+    from ddpm_cli.runs import Run
+    from ddpm_cli.training import engine
+
+    chosen = engine.choose_device(device)
+    run = Run(folder, config, chosen, offline, compiling == "on", data_dir, say=out.note)
+    with out.progress("reading", "bytes") as live:
+        run.progress = lambda done, total: live.update(done, total, "")
+        run.prepare()
+    about = run.info
+    kind = f"conditional on {len(about.classes)} classes" if about.classes else "unconditional"
+    out.note(
+        f"{run.data.name}: {len(run.data.images):,} images of {'x'.join(map(str, about.shape))}; network "
+        f"{run.config.preset}: {about.parameters:,} parameters, {about.flops / 1e9:.3g} GFLOP an image, {kind}"
+    )
+    out.note(f"on {chosen} in {run.config.precision}, seed {run.config.train.seed}")
+    return run
+
+
+def _tell(run: "Run", out: Output) -> None:
+    """What --dry-run prints: the size of the run and, from a few steps, how long it would take."""
+    each = run.seconds_a_step()
+    steps = run.state.steps
+    if steps is None:
+        assert run.config.budget.minutes is not None
+        steps = max(1, round(60 * run.config.budget.minutes / each))
+    epochs = steps / run.batches.steps_per_epoch
+    rate = run.config.train.batch_size / each
+    out.document(
+        {
+            "dry_run": True,
+            "run": run.folder,
+            "parameters": run.info.parameters,
+            "flops": run.info.flops,
+            "steps": steps,
+            "epochs": epochs,
+            "seconds": steps * each,
+            "images_per_second": rate,
+        }
+    )
+    out.result(
+        f"{steps:,} steps, {epochs:.4g} epochs of {run.batches.steps_per_epoch:,} steps: about {duration(steps * each)} "
+        f"at {rate:.0f} images/s; the run would be {run.folder}"
+    )
+    if steps * each > LONG:
+        out.note("Quicker: --minutes 10 fits the run into that time; a smaller --preset trains faster.")
+
+
+def _train(run: "Run", restore: bool, out: Output) -> None:
+    begun, warned = time.perf_counter(), False
+    if restore:
+        run.restore()
+    out.note(f"run {run.folder}")
+    with out.progress("training", "steps", run.state.steps) as live, _stopping(run, out) as caught:
+        for at in run.train():
+            live.update(at.step, at.steps, f"loss {at.loss:.4f}  {at.images_per_second:.0f} images/s", at.seconds_left)
+            if not warned and at.seconds_left is not None and at.seconds_left > LONG and at.step >= 30:
+                warned = True
+                out.note(f"This will take about {duration(at.seconds_left)}; quicker: --minutes 10, or --preset small.")
+    values = {
+        "run": run.folder,
+        "model": run.info.id,
+        "steps": run.state.step,
+        "epochs": run.state.step / run.batches.steps_per_epoch,
+        "loss": run.loss,
+        "seconds": time.perf_counter() - begun,
+        "images_per_second": run.images_per_second,
+    }
+    out.document(values, "interrupted" if caught else "done")
+    if caught:
+        out.note(f"Stopped and saved at step {run.state.step:,}. Go on with: ddpm train --resume {run.folder}")
+        raise typer.Exit(128 + caught[0])
+    out.result(str(run.folder))
+    out.note(f"Sample from it: ddpm sample --model {run.folder} -n 64 -o grid.png")
+
+
+@contextmanager
+def _stopping(run: "Run", out: Output) -> Iterator[list[int]]:
+    """Turn the first signal into a saved end of the run; a second Ctrl-C ends at once. Yields the signals caught."""
+    caught: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+        run.stopped = True
+        out.note("stopping after this step; everything will be saved")
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), stop) for name in names}
+    try:
+        yield caught
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)

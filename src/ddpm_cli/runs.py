@@ -1,0 +1,397 @@
+"""A training run from start to end: the loop, its saves, its metrics, its sample grids, and going on with it.
+
+Invariant: at any moment the run folder holds a whole state or none; what a later state makes obsolete is replaced, not
+edited. ``state.safetensors`` is the truth, and ``model.safetensors`` what others use of it.
+"""
+
+import copy
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_cli import checkpoint, config, data, files, networks
+from ddpm_cli.checkpoint import Info
+from ddpm_cli.config import RunConfig
+from ddpm_cli.data import ImageSet
+from ddpm_cli.errors import DdpmError, ModelError, NumericsError, UsageError
+from ddpm_cli.render import grid, images
+from ddpm_cli.sampling import DiffusionModel
+from ddpm_cli.sampling.model import evaluation_mode
+from ddpm_cli.schedule import Schedule
+from ddpm_cli.training import Batches, TrainState, engine, train
+
+EVERY = 10  # steps between two looks at the loss; looking waits for the device
+BROKEN = 20  # skipped steps in a row after which a run gives up
+CALIBRATION = 0.05  # share of a budget in minutes after which the speed counts as known
+RESERVE = 0.97  # share of a budget in minutes that is given to steps; the rest is for saves and pictures
+
+
+class Progress(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        step: steps done.
+        steps: steps of the whole run; None while unknown.
+        loss: mean over the last few steps.
+        images_per_second: median so far.
+        seconds_left: estimated; None while unknown.
+    """
+
+    step: int
+    steps: int | None
+    loss: float
+    images_per_second: float
+    seconds_left: float | None
+
+
+@dataclass
+class Run:
+    """One run folder and the training that fills it.
+
+    Args:
+        folder: of the run.
+        config: what to train, and for how long.
+        device: where.
+        offline: never ask the network for data.
+        compiled: whether to compile the network.
+        data_dir: where to look for data first.
+        say: takes sentences for the user; they are written to train.log too.
+        progress: takes bytes done and in all while data are fetched or read.
+
+    Attributes:
+        stopped: set it to end the training after the step at hand, with everything saved.
+    """
+
+    folder: Path
+    config: RunConfig
+    device: torch.device
+    offline: bool = False
+    compiled: bool = False
+    data_dir: Path | None = None
+    say: Callable[[str], None] = lambda _: None
+    progress: Callable[[int, int], None] = lambda _done, _all: None
+    stopped: bool = False
+    _speeds: list[float] = field(default_factory=list)  # images a second, of every EVERY steps
+    _losses: list[float] = field(default_factory=list)  # of the steps of one epoch at most
+
+    def prepare(self) -> None:
+        """Read the data and build everything, without touching the folder.
+
+        Raises:
+            DataError, ResourceError, UsageError: as :func:`ddpm_cli.data.load`.
+        """
+        c = self.config
+        dtype = engine.choose_precision(c.precision, self.device)
+        self.data: ImageSet = data.load(
+            c.dataset,
+            data_dir=self.data_dir,
+            limit=c.limit,
+            image_size=c.image_size,
+            offline=self.offline,
+            say=self.say,
+            progress=self.progress,
+        )
+        if c.conditional and not self.data.classes:
+            raise UsageError(f"{self.data.name} has no labels to be conditional on", "Leave out --conditional.")
+        conditional = bool(self.data.classes) and c.preset != "report" if c.conditional is None else c.conditional
+        self.config = c = replace(c, conditional=conditional, precision=engine.PRECISIONS[dtype])
+        classes = self.data.classes if conditional else ()
+        engine.use_available_threads()
+        torch.manual_seed(c.train.seed)
+        self.schedule = Schedule(c.schedule)
+        network = config.network_for(c.preset, self.data.shape, len(classes))
+        self.info = Info(
+            network=network,
+            schedule=c.schedule,
+            target=c.train.target,
+            classes=classes,
+            data=describe(self.data),
+            parameters=networks.count_parameters(network),
+            flops=networks.count_flops(network),
+        )
+        denoiser = checkpoint.build_denoiser(self.info)
+        denoiser.network.to(self.device).to(memory_format=torch.channels_last)
+        denoiser.autocast = None if dtype == torch.float32 else dtype
+        if self.compiled:
+            engine.compile_network(denoiser.network, self.say)
+        self.batches = Batches(
+            torch.from_numpy(self.data.images),
+            torch.from_numpy(self.data.labels) if classes and self.data.labels is not None else None,
+            len(classes),
+            self.schedule,
+            c.train,
+            self.device,
+        )
+        self.state = TrainState.fresh(denoiser, c.train, c.budget.total_steps(self.batches.steps_per_epoch))
+
+    @property
+    def model_path(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def state_path(self) -> Path:
+        return self.folder / "state.safetensors"
+
+    def seconds_a_step(self, steps: int = 6) -> float:
+        """How long a step takes here, measured on a few of them and then forgotten: changes the state, so use it for
+        a run that is not going to be trained."""
+        times = []
+        for report in train(replace(self.state, steps=steps), self.batches, self.config.train):
+            float(report.loss)
+            times.append(time.perf_counter())
+        return statistics.median(np.diff(times))
+
+    def train(self) -> Iterator[Progress]:
+        """Train to the end of the budget, or until :attr:`stopped`, saving on the way.
+
+        Raises:
+            NumericsError: too many steps in a row gave no finite number; the last good weights are kept.
+        """
+        files.write_bytes(self.folder / "config.json", _json(config.to_dict(self.config)))
+        begun = saved = looked = time.perf_counter()
+        per_epoch, size = self.batches.steps_per_epoch, self.config.train.batch_size
+        waiting: list[Tensor] = []
+        for report in train(self.state, self.batches, self.config.train):
+            waiting.append(report.loss)
+            at_end, epoch_ends = report.step == self.state.steps, report.step % per_epoch == 0
+            if not (at_end or epoch_ends or self.stopped or report.step % EVERY == 0):
+                continue
+            losses = torch.stack(waiting).tolist()  # waits for the device
+            now = time.perf_counter()
+            self._note_speed(len(waiting) * size / (now - looked))
+            if int(report.broken) >= BROKEN:
+                raise NumericsError(
+                    f"the loss was not a finite number for {int(report.broken)} steps in a row, at step {report.step}",
+                    "Lower --lr, or use --precision float32; the run folder keeps the last good weights.",
+                )
+            self._losses = (self._losses + losses)[-per_epoch:]
+            loss = statistics.fmean(losses)
+            self._append_metrics(report.step, loss, float(report.gradient), report.lr)
+            waiting = []
+            if self.state.steps is None:
+                self._freeze(report.step, now - begun)
+            if epoch_ends or at_end:
+                self._end_epoch(report.step, report.lr)
+            if at_end or self.stopped or now - saved > 60 * self.config.save_every:
+                self.save()
+                saved = time.perf_counter()
+            looked = time.perf_counter()
+            yield Progress(report.step, self.state.steps, loss, self.images_per_second, self._seconds_left())
+            if self.stopped:
+                return
+        self._draw_loss()
+
+    @property
+    def images_per_second(self) -> float:
+        """Median over the run, its first steps excluded."""
+        return statistics.median(self._speeds[1:] or self._speeds) if self._speeds else math.nan
+
+    @property
+    def loss(self) -> float:
+        """Mean over the last epoch, or what there is of it."""
+        return statistics.fmean(self._losses) if self._losses else math.nan
+
+    def save(self) -> None:
+        """Write the state and then the model made of it."""
+        training = {"step": self.state.step, "steps": self.state.steps, "loss": _finite(self.loss)}
+        network = self.state.denoiser.network.state_dict()
+        tensors = {f"raw.{name}": value for name, value in network.items()}
+        if self.state.average is not None:
+            tensors |= {f"ema.{name}": value for name, value in self.state.average.state.items()}
+        info = replace(self.info, training={**training, "recipe": config.to_dict(self.config.train)})
+        about = {
+            "format": checkpoint.FORMAT,
+            "kind": "state",
+            "run": config.to_dict(self.config),
+            "model": info.to_dict(),
+            **training,
+        }
+        checkpoint.write_tensors(self.state_path, tensors | self._optimizer_tensors(), about)
+        self.info = checkpoint.save(self.model_path, tensors, info)
+
+    def restore(self) -> None:
+        """Take up the saved state of the folder, and cut the metrics back to it.
+
+        Raises:
+            ModelError: the state is corrupt or belongs to another run.
+        """
+        about, found = checkpoint.read_header(self.state_path)
+        if about.get("kind") != "state" or not isinstance(about.get("step"), int):
+            raise ModelError(f"{self.state_path} holds no state of a run")
+        network = self.state.denoiser.network
+        checkpoint.check_state(self.state_path, found, "raw.", network.state_dict())
+        if self.state.average is not None:
+            checkpoint.check_state(self.state_path, found, "ema.", network.state_dict())
+        tensors = checkpoint.read_tensors(self.state_path)
+        network.load_state_dict({name: tensors[f"raw.{name}"] for name in network.state_dict()})
+        if self.state.average is not None:
+            for name, value in self.state.average.state.items():
+                value.copy_(tensors[f"ema.{name}"])
+        self._restore_optimizer(tensors)
+        self.state.step = about["step"]
+        if self.state.steps is None:
+            self.state.steps = about["steps"]
+        self._cut_metrics(self.state.step)
+        self.say(f"restored weights, average and optimizer at step {self.state.step}")
+
+    # --- what happens on the way ---
+
+    def _note_speed(self, images_per_second: float) -> None:
+        self._speeds.append(images_per_second)
+
+    def _freeze(self, step: int, seconds: float) -> None:
+        """Turn a budget of minutes into one of steps, once the speed is known or the warm-up ends."""
+        assert self.config.budget.minutes is not None
+        budget = 60 * self.config.budget.minutes
+        if len(self._speeds) > 1 and (seconds > CALIBRATION * budget or step >= self.config.train.warmup):
+            left = RESERVE * budget - seconds
+            self.state.steps = step + max(1, round(left * self.images_per_second / self.config.train.batch_size))
+            self.say(f"{self.config.budget.minutes:g} minutes are {self.state.steps:,} steps here")
+
+    def _seconds_left(self) -> float | None:
+        if self.state.steps is None:
+            return None
+        return (self.state.steps - self.state.step) * self.config.train.batch_size / self.images_per_second
+
+    def _end_epoch(self, step: int, lr: float) -> None:
+        epoch, of = step / self.batches.steps_per_epoch, ""
+        if self.state.steps is not None:
+            of = f" of {self.state.steps / self.batches.steps_per_epoch:.4g}"
+        self.say(
+            f"epoch {epoch:.4g}{of}  step {step:,}  loss {self.loss:.4f}  lr {lr:.2e}"
+            f"  {self.images_per_second:.0f} images/s"
+        )
+        every = self.config.sample_every
+        if step == self.state.steps or (every and round(epoch) % every == 0):
+            self._draw_samples(step)
+            self._draw_loss()
+
+    def _append_metrics(self, step: int, loss: float, gradient: float, lr: float) -> None:
+        line = {
+            "step": step,
+            "epoch": step / self.batches.steps_per_epoch,
+            "loss": _finite(loss),
+            "gradient": _finite(gradient),
+            "lr": lr,
+            "images_per_second": _finite(self._speeds[-1]),
+        }
+        path = self.folder / "metrics.jsonl"
+        with files.reported(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _cut_metrics(self, step: int) -> None:
+        kept = [line for line in self.metrics() if line["step"] <= step]
+        self._losses = [line["loss"] for line in kept if line["loss"] is not None][-1:]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        files.write_bytes(self.folder / "metrics.jsonl", text.encode())
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last one cut short by a crash is left out."""
+        lines = []
+        path = self.folder / "metrics.jsonl"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+        return lines
+
+    def _draw_samples(self, step: int) -> None:
+        """A grid of 64 samples; pictures are no reason to lose a run."""
+        try:
+            model = self.model()
+            labels = [k % len(model.classes) for k in range(64)] if model.classes else None
+            batches = [images.to_uint8(x.cpu().numpy()) for x in model.draw(0, range(64), labels)]
+            picture = images.png(grid.grid(np.concatenate(batches)))
+            files.write_bytes(self.folder / "samples" / f"step-{step:07}.png", picture)
+        except DdpmError as error:
+            self.say(f"no samples at step {step}: {error.message}")
+
+    def model(self) -> DiffusionModel:
+        """The present model, ready to be sampled, apart from the one that learns."""
+        network = copy.deepcopy(self.state.denoiser)
+        if self.state.average is not None:
+            network.network.load_state_dict(self.state.average.state)
+        network.autocast = None
+        ready = evaluation_mode(network, self.device, torch.float32)
+        return DiffusionModel(ready, self.schedule, self.info.shape, self.info.classes, self.info.sampler)
+
+    def _draw_loss(self) -> None:
+        from ddpm_cli.render import plots
+
+        lines = [line for line in self.metrics() if line["loss"] is not None]
+        if not lines:
+            return
+        steps, loss = [line["step"] for line in lines], [line["loss"] for line in lines]
+        try:
+            picture = plots.loss_curve(
+                steps,
+                loss,
+                learning_rate=[line["lr"] for line in lines],
+                steps_per_epoch=self.batches.steps_per_epoch,
+                title=f"{self.data.name}, {self.config.preset}, {self.config.train.target} target",
+            )
+            files.write_bytes(self.folder / "loss.png", picture)
+        except (DdpmError, OSError, ValueError, ImportError) as error:
+            self.say(f"no loss curve: {error}")
+
+    # --- the optimizer as tensors with names ---
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        return {
+            f"optimizer.{key}.{name}": value
+            for name, parameter in self.state.denoiser.network.named_parameters()
+            for key, value in self.state.optimizer.state[parameter].items()
+        }
+
+    def _restore_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        names = {name: number for number, (name, _) in enumerate(self.state.denoiser.network.named_parameters())}
+        saved: dict[int, dict[str, Tensor]] = {}
+        for full, value in tensors.items():
+            kind, _, rest = full.partition(".")
+            if kind == "optimizer":
+                key, _, name = rest.partition(".")
+                saved.setdefault(names[name], {})[key] = value
+        now = self.state.optimizer.state_dict()
+        self.state.optimizer.load_state_dict({**now, "state": saved})
+
+
+def describe(data: ImageSet) -> dict[str, Any]:
+    """Name, number, and pixel statistics of a set: mean and std over all pixels, in [-1, 1]."""
+    counts = np.bincount(data.images.reshape(-1), minlength=256) / data.images.size
+    values = np.arange(256) / 127.5 - 1
+    mean = float(counts @ values)
+    std = float(np.sqrt(counts @ (values - mean) ** 2))
+    return {"name": data.name, "images": len(data.images), "mean": round(mean, 6), "std": round(std, 6)}
+
+
+def load_config(folder: Path) -> RunConfig:
+    """The config of an existing run.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    path = folder / "config.json"
+    try:
+        return config.from_dict(RunConfig, json.loads(path.read_text(encoding="utf-8")), "config.json")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} holds no run that could be resumed ({error})") from error
+    except UsageError as error:
+        raise ModelError(f"{path} is damaged: {error.message}") from error
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
