@@ -19,7 +19,6 @@ from ddpm_cli.config import NetworkConfig, SamplerConfig, ScheduleConfig, Shape,
 from ddpm_cli.errors import DdpmError, ModelError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from ddpm_cli.denoiser import Denoiser
@@ -133,7 +132,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[str, tuple[
     """
     try:
         size = path.stat().st_size
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(MAX_HEADER, size - 8):
                 raise ValueError(f"header of {length} bytes in a file of {size}")

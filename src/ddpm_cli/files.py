@@ -46,11 +46,11 @@ def write_bytes(path: Path, data: bytes) -> None:
                 path.write_bytes(data)
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "xb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+            temporary.replace(target)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

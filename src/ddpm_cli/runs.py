@@ -238,8 +238,8 @@ class Run:
                 value.copy_(tensors[f"ema.{name}"])
         self._restore_optimizer(tensors)
         self.state.step = about["step"]
-        if self.state.steps is None:
-            self.state.steps = about["steps"]
+        if about["run"]["budget"] == config.to_dict(self.config.budget):
+            self.state.steps = about["steps"]  # minutes that became steps stay these steps
         self._cut_metrics(self.state.step)
         self.say(f"restored weights, average and optimizer at step {self.state.step}")
 

@@ -1,26 +1,24 @@
 """``ddpm sample``: from a model to images, with their provenance written into them."""
 
 import dataclasses
-import json as json_module
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from ddpm_cli import __version__
+from ddpm_cli import files
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output, duration
-from ddpm_cli.config import Sampler, SamplerConfig, Spacing, Variance
+from ddpm_cli.config import Device, Precision, Sampler, SamplerConfig, Spacing, Variance
 from ddpm_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from ddpm_cli.checkpoint import Info
+    from ddpm_cli.checkpoint import Info, Weights
+    from ddpm_cli.drawing import Drawing
     from ddpm_cli.render.images import Pixels
-    from ddpm_cli.sampling import DiffusionModel, Step
+    from ddpm_cli.sampling import DiffusionModel
 
 Format = Literal["png", "gif", "npz", "folder"]
 COLUMN_EVERY = 100  # levels between two columns of a trajectory
@@ -86,15 +84,152 @@ def sample(
     out = Output(json, quiet, verbose)
     out.check_dash(output)
     kind = _format(output, file_format)
-    changes = {"steps": steps, "eta": eta, "variance": variance, "spacing": spacing, "guidance": guidance}
-    chosen = Drawing(chosen_seed := o.chosen_seed(seed), range(first, first + number), kind)
+    _check_suffix(trajectory, ".png", "--trajectory")
+    _check_suffix(animate, ".gif", "--animate")
+    changes = {"steps": steps, "eta": eta, "variance": variance, "spacing": spacing, "guidance": guidance, "clip": clip}
+    loaded, info, used = _load(model, weights, sampler, changes, batch_size, device, precision, out)
+    from ddpm_cli import drawing
+
+    chosen = o.chosen_seed(seed)
+    images = range(first, first + number)
+    labels = drawing.choose_labels(label, loaded.classes, number) if label is not None else None
+    watched = max(ROWS if trajectory else 0, ANIMATED if animate or kind == "gif" else 0)
     begun = time.perf_counter()
-    loaded, info = _load(model, weights, sampler, {**changes, "clip": clip}, batch_size, device, precision, out)
-    if seed is None:
-        out.note(f"seed {chosen_seed}")
-    chosen.draw(loaded, _labels(label, loaded.classes, number), animate is not None, trajectory is not None, out)
-    about = provenance(info, loaded, chosen, precision_of(loaded), weights or info.weights[0])
-    chosen.write(output, about, trajectory, animate, out)
+    with out.progress("sampling", "image steps") as live:
+        drawn = drawing.draw(loaded, chosen, images, labels, watched, lambda done, total: live.update(done, total, ""))
     seconds = time.perf_counter() - begun
-    out.result(str(output)) if str(output) != "-" else None
-    out.detail(f"{number} images in {duration(seconds)}, {loaded.evaluations} network evaluations each")
+    about = drawing.provenance(loaded, info, used, _precision_of(loaded), chosen, images)
+    written = {"output": _write(drawn, output, kind, about, first, out)}
+    for name, path, data in (("trajectory", trajectory, _walk), ("animation", animate, _film)):
+        if path is not None:
+            files.write_bytes(path, data(drawn, about))
+            written[name] = path
+    out.document({**written, **about, **_numbers(chosen, first, drawn, loaded, seconds)})
+    if output != Path("-"):
+        out.result("\n".join(str(path) for path in written.values()))
+    again = f", seed {chosen}" if seed is None else ""
+    out.note(f"{number} images in {duration(seconds)}, {loaded.evaluations} network evaluations each{again}")
+
+
+def _format(output: Path, asked: str | None) -> Format:
+    """What to write: as asked, else by the suffix; a folder is one that exists or ends in a slash."""
+    if output == Path("-"):
+        return cast(Format, asked or "png")
+    suffix = output.suffix.lower().removeprefix(".")
+    if asked is None and (output.is_dir() or not suffix):
+        return "folder"
+    if asked is None and suffix not in ("png", "gif", "npz"):
+        raise UsageError(f"{output} ends in .{suffix}, expected .png, .gif, .npz or a folder", "Or say --format.")
+    return cast(Format, asked or suffix)
+
+
+def _check_suffix(path: Path | None, suffix: str, option: str) -> None:
+    if path is not None and path.suffix.lower() != suffix:
+        raise UsageError(f"{option} writes a {suffix} file, found {path}")
+
+
+def _load(
+    name: str | None,
+    weights: "Weights | None",
+    sampler: Sampler | None,
+    changes: Mapping[str, Any],
+    batch_size: int,
+    device: Device,
+    precision: Precision,
+    out: Output,
+) -> "tuple[DiffusionModel, Info, Weights]":
+    """The model that is meant, on its device, with the sampler asked for."""
+    from ddpm_cli import checkpoint, library
+
+    found = library.find(name)
+    info = checkpoint.read_info(found.path)
+    given = {key: value for key, value in changes.items() if value is not None}
+    base = info.sampler
+    if sampler is not None and sampler != base.name:
+        base = SamplerConfig(name=sampler, guidance=base.guidance, clip=base.clip)
+    config = dataclasses.replace(base, **given)
+    out.note(f"model {found.name} ({found.origin}, {info.id[:12]})")
+
+    from ddpm_cli.sampling.model import evaluation_mode
+    from ddpm_cli.training import engine
+
+    chosen = engine.choose_device(device)
+    engine.use_available_threads()
+    loaded, info = checkpoint.load(found.path, weights)
+    ready = evaluation_mode(loaded.denoiser, chosen, engine.choose_precision(precision, chosen))
+    inner = 16 if chosen.type == "cpu" else 256
+    loaded = dataclasses.replace(loaded, denoiser=ready, sampler=config, batch_size=batch_size, inner_batch=inner)
+    return loaded, info, weights or info.weights[0]
+
+
+def _precision_of(model: "DiffusionModel") -> str:
+    from ddpm_cli.training.engine import PRECISIONS
+
+    return PRECISIONS[next(model.denoiser.parameters()).dtype]
+
+
+def _write(drawn: "Drawing", output: Path, kind: Format, about: Mapping[str, str], first: int, out: Output) -> Path:
+    """Write the images in one of the formats; returns where."""
+    from ddpm_cli.render.grid import grid
+    from ddpm_cli.render.images import npz, png
+
+    if kind == "folder":
+        for number, image in enumerate(drawn.images):
+            one = {**about, "index": str(first + number), **_labels(drawn, slice(number, number + 1))}
+            files.write_bytes(output / f"{first + number:06}.png", png(image, one))
+        return output
+    match kind:
+        case "png":
+            data = png(grid(drawn.images), {**about, **_labels(drawn, slice(None))})
+        case "npz":
+            import numpy as np
+
+            data = npz(drawn.images, np.array(drawn.labels) if drawn.labels is not None else None)
+        case "gif":
+            data = _film(drawn, about)
+    if output == Path("-"):
+        out.bytes(data)
+    else:
+        files.write_bytes(output, data)
+    return output
+
+
+def _labels(drawn: "Drawing", which: slice) -> dict[str, str]:
+    return {"label": ",".join(map(str, drawn.labels[which]))} if drawn.labels is not None else {}
+
+
+def _walk(drawn: "Drawing", about: Mapping[str, str]) -> bytes:
+    """The first samples on their way: a row each, a column every so many levels."""
+    from ddpm_cli.render.grid import trajectory
+    from ddpm_cli.render.images import png
+
+    columns = drawn.columns(COLUMN_EVERY)
+    captions = [f"t = {drawn.times[column]:.0f}" for column in columns]
+    return png(trajectory(drawn.walk[columns, :ROWS], captions), about)
+
+
+def _film(drawn: "Drawing", _: Mapping[str, str]) -> bytes:
+    """The samples on their way, in time."""
+    import numpy as np
+
+    from ddpm_cli.render.animation import gif
+    from ddpm_cli.render.grid import grid
+
+    moments = np.unique(np.linspace(0, len(drawn.walk) - 1, FRAMES).astype(int))
+    frames: list[Pixels] = [grid(drawn.walk[moment], scale=2) for moment in moments]
+    return gif(frames)
+
+
+def _numbers(seed: int, first: int, drawn: "Drawing", model: "DiffusionModel", seconds: float) -> dict[str, Any]:
+    """What --json tells beside the provenance, as numbers."""
+    return {
+        "seed": seed,
+        "first": first,
+        "number": len(drawn.images),
+        "labels": drawn.labels,
+        "steps": model.steps,
+        "guidance": model.sampler.guidance,
+        "evaluations": model.evaluations,
+        "seconds": seconds,
+        "images_per_second": len(drawn.images) / seconds,
+    }

@@ -225,8 +225,8 @@ def _tell(run: "Run", out: Output) -> None:
         }
     )
     out.result(
-        f"{steps:,} steps, {epochs:.4g} epochs of {run.batches.steps_per_epoch:,} steps: about {duration(steps * each)} "
-        f"at {rate:.0f} images/s; the run would be {run.folder}"
+        f"{steps:,} steps, {epochs:.4g} epochs of {run.batches.steps_per_epoch:,} steps: "
+        f"about {duration(steps * each)} at {rate:.0f} images/s; the run would be {run.folder}"
     )
     if steps * each > LONG:
         out.note("Quicker: --minutes 10 fits the run into that time; a smaller --preset trains faster.")

@@ -125,9 +125,18 @@ class DiffusionModel:
         return plan(self.schedule, *self.sampler.steps_and_spacing(self.schedule.timesteps))
 
     @property
+    def steps(self) -> int:
+        """Steps from noise to image."""
+        return len(self.plan()) - 1
+
+    @property
     def evaluations(self) -> int:
         """Passes of the network for one image; a guided step makes two."""
-        return (len(self.plan()) - 1) * (1 if self.sampler.guidance == 1 else 2)
+        return self.steps * (1 if self.sampler.guidance == 1 else 2)
+
+    def labels(self, seed: int, images: Sequence[int]) -> list[int]:
+        """The classes that images of a seed have when nobody chooses them."""
+        return SeededDraw(seed, images, self.shape).labels(len(self.classes))
 
     def _condition(self, draw: SeededDraw, labels: Sequence[int] | None) -> Condition:
         if not self.classes:

@@ -15,7 +15,6 @@ from ddpm_cli import files, paths
 from ddpm_cli.config import Device, Precision
 from ddpm_cli.errors import ResourceError, UsageError
 
-
 PRECISIONS: dict[torch.dtype, Precision] = {
     torch.float32: "float32",
     torch.bfloat16: "bf16",

@@ -1,0 +1,128 @@
+"""Images drawn from a model as pixels, with the way they came and where they come from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import numpy as np
+
+from ddpm_cli import __version__
+from ddpm_cli.checkpoint import Info, Weights
+from ddpm_cli.errors import UsageError, unknown_name
+from ddpm_cli.render.images import Pixels, to_uint8
+from ddpm_cli.sampling import DiffusionModel, Step
+from ddpm_cli.sampling.model import check_images
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What came out.
+
+    Attributes:
+        images: uint8 (N, C, H, W).
+        labels: the class of each; None where the model has none.
+        walk: uint8 (S, n, C, H, W), the first n images after each step, x_T first; empty unless asked for.
+        times: the levels t of the walk, (S,).
+    """
+
+    images: Pixels
+    labels: list[int] | None
+    walk: Pixels
+    times: list[float]
+
+    def columns(self, every: float) -> list[int]:
+        """Which moments of the walk lie nearest to the levels T, T - every, ... 0; each once."""
+        wanted = np.arange(np.ceil(self.times[0] / every) * every, -1, -every)
+        return sorted({int(np.argmin(np.abs(np.array(self.times) - t))) for t in wanted})
+
+
+def draw(
+    model: DiffusionModel,
+    seed: int,
+    images: Sequence[int],
+    labels: Sequence[int] | None = None,
+    watched: int = 0,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Drawing:
+    """Draw images of a seed.
+
+    Args:
+        model: what to draw from.
+        seed: the seed.
+        images: which images of it.
+        labels: a class for each; None: from the seed, where the model has classes.
+        watched: how many images to keep every step of, from the first on; at most a batch.
+        progress: takes network evaluations done and in all, per image.
+
+    Raises:
+        NumericsError: what came out is no image.
+        UsageError: labels or guidance that the model does not have.
+    """
+    if labels is None and model.classes:
+        labels = model.labels(seed, images)
+    pixels, walk, times = [], [], []
+    for start in range(0, len(images), model.batch_size):
+        part = slice(start, start + model.batch_size)
+        steps = model.walk(seed, images[part], labels[part] if labels is not None else None)
+        for number, step in enumerate(steps):
+            if watched and start == 0:
+                walk.append(_pixels(step)[:watched])
+                times.append(float(step.level.t))
+            progress(start * model.steps + number * len(images[part]), len(images) * model.steps)
+        check_images(step.x)
+        pixels.append(_pixels(step))
+    return Drawing(
+        np.concatenate(pixels),
+        list(labels) if labels is not None else None,
+        np.stack(walk) if walk else np.empty((0, 0, *model.shape), np.uint8),
+        times,
+    )
+
+
+def _pixels(step: Step) -> Pixels:
+    return to_uint8(np.nan_to_num(step.x.float().cpu().numpy()))
+
+
+def choose_labels(text: str, classes: Sequence[str], count: int) -> list[int]:
+    """The labels of so many images: classes by number or name, with commas between them, taken in turn.
+
+    Raises:
+        UsageError: the model has no classes, or not these.
+    """
+    if not classes:
+        raise UsageError("this model has no classes to choose from", "Leave out --label.")
+    chosen = []
+    for word in (word.strip() for word in text.split(",")):
+        if word in classes:
+            chosen.append(classes.index(word))
+        elif word.lstrip("-").isdigit():
+            if not 0 <= int(word) < len(classes):
+                raise UsageError(f"label {word} is out of range, expected 0 to {len(classes) - 1}")
+            chosen.append(int(word))
+        else:
+            raise unknown_name("label", word, classes)
+    return list(islice(cycle(chosen), count))
+
+
+def provenance(
+    model: DiffusionModel, info: Info, weights: Weights, precision: str, seed: int, images: Sequence[int]
+) -> dict[str, str]:
+    """How to draw these images again: what every picture carries in its text chunks."""
+    config = model.sampler
+    steps, spacing = config.steps_and_spacing(model.schedule.timesteps)
+    about = {
+        "software": f"ddpm-cli {__version__}",
+        "model": info.id,
+        "weights": weights,
+        "sampler": config.name,
+        "steps": str(steps),
+        "spacing": spacing,
+        "eta": f"{config.eta or 0:g}" if config.name == "ddim" else "",
+        "variance": (config.variance or "small") if config.name == "ddpm" else "",
+        "clip": "yes" if config.clip else "no",
+        "guidance": f"{config.guidance:g}",
+        "precision": precision,
+        "seed": str(seed),
+        "index": str(images[0]) if len(images) == 1 else f"{images[0]}-{images[-1]}",
+    }
+    return {key: value for key, value in about.items() if value}
