@@ -61,7 +61,7 @@ class Denoiser(nn.Module):
     def output(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Tensor:
         """The bare network's answer, eps, x0 or v, in the dtype of x_t and at least float32."""
         time = level.t - 1 if self.time == "level" else LOG_SNR_SCALE * level.log_snr
-        time = time.to(x_t.device, torch.float32).expand(x_t.shape[0])
+        time = time.float().to(x_t.device).expand(x_t.shape[0])
         weights = next(self.network.parameters()).dtype
         with self._precision(x_t.device):
             out: Tensor = self.network(x_t.to(weights), time, condition)

@@ -28,7 +28,7 @@ def as_tensors(level: Level[Floats], device: torch.device | None = None) -> Leve
     """
     if level.t.ndim == 0:
         return Level(*(torch.tensor(float(field), dtype=torch.float64) for field in level))
-    return Level(*(torch.from_numpy(field).to(device, torch.float32, non_blocking=True) for field in level))
+    return Level(*(torch.from_numpy(field).float().to(device, non_blocking=True) for field in level))
 
 
 def _per_image(field: Tensor, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_cli import checkpoint, config, data, files, networks
+from ddpm_cli import __version__, checkpoint, config, data, files, networks
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import RunConfig
 from ddpm_cli.data import ImageSet
@@ -32,6 +32,8 @@ from ddpm_cli.training import Batches, TrainState, engine, train
 EVERY = 10  # steps between two looks at the loss; looking waits for the device
 BROKEN = 20  # skipped steps in a row after which a run gives up
 CALIBRATION = 0.05  # share of a budget in minutes after which the speed counts as known
+SAMPLES = 64  # in a grid; a quarter of it where a CPU would take longer for them than for many steps
+LARGE = 1e9  # FLOP of a network
 RESERVE = 0.97  # share of a budget in minutes that is given to steps; the rest is for saves and pictures
 
 
@@ -157,6 +159,7 @@ class Run:
             NumericsError: too many steps in a row gave no finite number; the last good weights are kept.
         """
         files.write_bytes(self.folder / "config.json", _json(config.to_dict(self.config)))
+        self._log(f"training {self.data.name} on {self.device}, ddpm {__version__}, torch {torch.__version__}")
         begun = saved = looked = time.perf_counter()
         per_epoch, size = self.batches.steps_per_epoch, self.config.train.batch_size
         waiting: list[Tensor] = []
@@ -241,9 +244,19 @@ class Run:
         if about["run"]["budget"] == config.to_dict(self.config.budget):
             self.state.steps = about["steps"]  # minutes that became steps stay these steps
         self._cut_metrics(self.state.step)
-        self.say(f"restored weights, average and optimizer at step {self.state.step}")
+        self._log(f"restored weights, average and optimizer at step {self.state.step}")
 
     # --- what happens on the way ---
+
+    def _log(self, text: str) -> None:
+        """Say something, and keep it in the run's train.log."""
+        self.say(text)
+        self._append("train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+
+    def _append(self, name: str, text: str) -> None:
+        path = self.folder / name
+        with files.reported(path), path.open("a", encoding="utf-8") as file:
+            file.write(text)
 
     def _note_speed(self, images_per_second: float) -> None:
         self._speeds.append(images_per_second)
@@ -255,7 +268,7 @@ class Run:
         if len(self._speeds) > 1 and (seconds > CALIBRATION * budget or step >= self.config.train.warmup):
             left = RESERVE * budget - seconds
             self.state.steps = step + max(1, round(left * self.images_per_second / self.config.train.batch_size))
-            self.say(f"{self.config.budget.minutes:g} minutes are {self.state.steps:,} steps here")
+            self._log(f"{self.config.budget.minutes:g} minutes are {self.state.steps:,} steps here")
 
     def _seconds_left(self) -> float | None:
         if self.state.steps is None:
@@ -266,7 +279,7 @@ class Run:
         epoch, of = step / self.batches.steps_per_epoch, ""
         if self.state.steps is not None:
             of = f" of {self.state.steps / self.batches.steps_per_epoch:.4g}"
-        self.say(
+        self._log(
             f"epoch {epoch:.4g}{of}  step {step:,}  loss {self.loss:.4f}  lr {lr:.2e}"
             f"  {self.images_per_second:.0f} images/s"
         )
@@ -284,9 +297,7 @@ class Run:
             "lr": lr,
             "images_per_second": _finite(self._speeds[-1]),
         }
-        path = self.folder / "metrics.jsonl"
-        with files.reported(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        self._append("metrics.jsonl", json.dumps(line) + "\n")
 
     def _cut_metrics(self, step: int) -> None:
         kept = [line for line in self.metrics() if line["step"] <= step]
@@ -306,15 +317,16 @@ class Run:
         return lines
 
     def _draw_samples(self, step: int) -> None:
-        """A grid of 64 samples; pictures are no reason to lose a run."""
+        """A grid of samples; pictures are no reason to lose a run."""
+        count = SAMPLES if self.info.flops < LARGE or self.device.type != "cpu" else SAMPLES // 4
         try:
             model = self.model()
-            labels = [k % len(model.classes) for k in range(64)] if model.classes else None
-            batches = [images.to_uint8(x.cpu().numpy()) for x in model.draw(0, range(64), labels)]
+            labels = [k % len(model.classes) for k in range(count)] if model.classes else None
+            batches = [images.to_uint8(x.cpu().numpy()) for x in model.draw(0, range(count), labels)]
             picture = images.png(grid.grid(np.concatenate(batches)))
             files.write_bytes(self.folder / "samples" / f"step-{step:07}.png", picture)
         except DdpmError as error:
-            self.say(f"no samples at step {step}: {error.message}")
+            self._log(f"no samples at step {step}: {error.message}")
 
     def model(self) -> DiffusionModel:
         """The present model, ready to be sampled, apart from the one that learns."""
@@ -342,18 +354,21 @@ class Run:
             )
             files.write_bytes(self.folder / "loss.png", picture)
         except (DdpmError, OSError, ValueError, ImportError) as error:
-            self.say(f"no loss curve: {error}")
+            self._log(f"no loss curve: {error}")
 
     # --- the optimizer as tensors with names ---
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
-        return {
+        scale = {"scale": self.state.scale} if self.state.scale is not None else {}
+        return scale | {
             f"optimizer.{key}.{name}": value
             for name, parameter in self.state.denoiser.network.named_parameters()
             for key, value in self.state.optimizer.state[parameter].items()
         }
 
     def _restore_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        if self.state.scale is not None:
+            self.state.scale = tensors["scale"].to(self.device)
         names = {name: number for number, (name, _) in enumerate(self.state.denoiser.network.named_parameters())}
         saved: dict[int, dict[str, Tensor]] = {}
         for full, value in tensors.items():

@@ -18,7 +18,7 @@ from ddpm_cli import __version__
 from ddpm_cli.cli import sample, schedule, train
 from ddpm_cli.cli._options import EXAMPLES, read_settings
 from ddpm_cli.cli._output import ReaderGone
-from ddpm_cli.errors import DdpmError, ResourceError
+from ddpm_cli.errors import DdpmError, ResourceError, UsageError
 
 __all__ = ["app", "entry", "main"]
 
@@ -63,13 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = app(args=list(argv) if argv is not None else None, prog_name="ddpm", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except UsageError as error:
+        return _report(error.message, error.hint or f"See: {_command(argv)} --help", error.exit_code)
     except DdpmError as error:
         return _report(error.message, error.hint, error.exit_code)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "ddpm"
         message = error.format_message() if hasattr(error, "format_message") else str(error) or "aborted"
-        return _report(message.rstrip("."), f"See: {command} --help", getattr(error, "exit_code", 2))
+        message = message.replace("Value error, ", "").rstrip(".")  # what pydantic puts before a choice
+        return _report(message, f"See: {command} --help", getattr(error, "exit_code", 2))
     except (ReaderGone, BrokenPipeError):
         # Nobody reads any more; what Python still holds for stdout must not be flushed into the closed pipe.
         with contextlib.suppress(OSError, ValueError):
@@ -84,6 +87,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _report("the device ran out of memory", "Use a smaller --batch-size.", ResourceError.exit_code)
         traceback.print_exc()
         return _report(f"this is a bug: {error!r}", "Please report it with the lines above.", 1)
+
+
+def _command(argv: Sequence[str] | None) -> str:
+    """The command that was typed: "ddpm schedule show"."""
+    words = ["ddpm", *(sys.argv[1:] if argv is None else argv)]
+    depth = 3 if words[1:2] == ["schedule"] else 2
+    return " ".join(words[: next((k for k, word in enumerate(words[:depth]) if word.startswith("-")), depth)])
 
 
 def _report(message: str, hint: str, code: int) -> int:

@@ -74,7 +74,7 @@ class Output:
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for number, name in enumerate(head):
-            table.add_column(name, justify="left" if number == 0 or not _is_number(rows, number) else "right")
+            table.add_column(name, justify="right" if _is_number(rows, number) else "left")
         for row in rows:
             table.add_row(*row)
         Console().print(table)
@@ -188,7 +188,7 @@ def _reader_gone() -> NoReturn:
 
 
 def _is_number(rows: Sequence[Sequence[str]], column: int) -> bool:
-    return all(row[column][:1] in "0123456789-+.∞" for row in rows)
+    return all(row[column] == "inf" or row[column][:1] in "0123456789-." for row in rows)
 
 
 def _plain(value: Any) -> Any:

@@ -24,6 +24,7 @@ class Batch(NamedTuple):
     level: Level[Tensor]  # (B,)
     eps: Tensor  # (B, C, H, W) float32
     condition: Condition  # "label": (B,) int64
+    seed: int  # of whatever else is drawn in the step: dropout
 
 
 class Batches:
@@ -64,13 +65,14 @@ class Batches:
         draw = generator("train", config.seed, step)
         t = draw_times(config.times, config.batch_size, self.schedule.timesteps, draw)
         x_0 = self.images[rows].to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
-        self._noise.manual_seed(int(draw.integers(2**63)))
+        seed = int(draw.integers(2**63))
+        self._noise.manual_seed(seed)
         eps = torch.empty_like(x_0).normal_(generator=self._noise)
         condition = {}
         if self.labels is not None:
             hidden = torch.from_numpy(draw.random(config.batch_size) < config.label_drop)
             condition["label"] = self.labels[rows].masked_fill(hidden.to(self.device, non_blocking=True), self.classes)
-        return Batch(x_0, as_tensors(self.schedule.level(t), self.device), eps, condition)
+        return Batch(x_0, as_tensors(self.schedule.level(t), self.device), eps, condition, seed)
 
     def rows(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Which images make up the batch of a step, (B,)."""

@@ -98,7 +98,12 @@ def _processor() -> str:
 
 
 def use_available_threads() -> int:
-    """Compute on the processors this process may use, not on those the machine has; returns their number."""
+    """Compute on the processors this process may use, not on those the machine has; returns their number.
+
+    The user's OMP_NUM_THREADS goes before.
+    """
+    if os.environ.get("OMP_NUM_THREADS"):
+        return torch.get_num_threads()
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(1, count))
     return count

@@ -42,6 +42,9 @@ class TrainState:
         average: the averaged weights, or None.
         steps: the budget; None while it is still unknown, which must end within the warm-up.
         step: steps done.
+        broken: steps in a row that were skipped, () on the device.
+        scale: in fp16, what the loss is multiplied by so that small gradients survive, and for how many steps it has
+            done no harm, (2,) on the device; None in other precisions.
     """
 
     denoiser: Denoiser
@@ -50,6 +53,7 @@ class TrainState:
     steps: int | None
     step: int = 0
     broken: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int32))
+    scale: Tensor | None = None
 
     @classmethod
     def fresh(cls, denoiser: Denoiser, config: TrainConfig, steps: int | None) -> "TrainState":
@@ -58,7 +62,8 @@ class TrainState:
         make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         optimizer = make(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
         average = Average(denoiser.network) if config.ema else None
-        return cls(denoiser, optimizer, average, steps, broken=broken)
+        scale = torch.tensor([2.0**16, 0.0], device=broken.device) if denoiser.autocast == torch.float16 else None
+        return cls(denoiser, optimizer, average, steps, broken=broken, scale=scale)
 
 
 def learning_rate(step: int, steps: int | None, config: TrainConfig) -> float:
@@ -74,6 +79,13 @@ def learning_rate(step: int, steps: int | None, config: TrainConfig) -> float:
         return config.lr
     left = max(steps - step, 0) / max(steps - warmup, 1)
     return config.lr * (left if config.decay == "linear" else (1 - math.cos(math.pi * left)) / 2)
+
+
+def _rescaled(scale: Tensor, finite: Tensor) -> Tensor:
+    """Halve the scale of the loss where the step overflowed, double it after 2000 steps that did not."""
+    factor, good = scale
+    grown = torch.where(good + 1 < 2000, torch.stack([factor, good + 1]), torch.stack([2 * factor, 0 * good]))
+    return torch.where(finite, grown, torch.stack([factor / 2, 0 * good]))
 
 
 def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[StepReport]:
@@ -93,10 +105,13 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         lr = learning_rate(state.step, state.steps, config)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
-        x_0, level, eps, condition = batches(state.step)
+        x_0, level, eps, condition, seed = batches(state.step)
+        torch.manual_seed(seed)
         loss = state.denoiser.loss(x_0, level, eps, condition, config.loss, config.gamma).mean()
-        loss.backward()
+        (loss if state.scale is None else loss * state.scale[0]).backward()
         gradients = [p.grad for p in parameters if p.grad is not None]
+        if state.scale is not None:
+            torch._foreach_div_(gradients, state.scale[0])
         norm = torch.nn.utils.get_total_norm(gradients)
         if config.clip:
             torch.nn.utils.clip_grads_with_norm_(parameters, config.clip, norm)
@@ -106,6 +121,8 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         state.broken = torch.where(finite, 0, state.broken + 1)
+        if state.scale is not None:
+            state.scale = _rescaled(state.scale, finite)
         if state.average is not None:
             state.average.update(state.step, config.ema * state.steps if state.steps else math.inf)
         state.step += 1
