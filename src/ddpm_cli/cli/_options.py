@@ -82,10 +82,13 @@ def _apply(root: Any, path: Path, under: Any) -> None:
     under.default_map = {**(under.default_map or {}), **mine}
 
 
+NOT_SETTINGS = {"config", "_", "help", "install_completion", "show_completion"}
+
+
 def _checked(command: Any, settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The settings with option names as Python names; refuses commands and options that do not exist."""
     commands = getattr(command, "commands", {})
-    options = {option.name for option in command.params} - {"config", "_"}
+    options = {option.name for option in command.params} - NOT_SETTINGS
     checked: dict[str, Any] = {}
     for key, value in settings.items():
         name = key.replace("-", "_")

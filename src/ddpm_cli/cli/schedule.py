@@ -199,14 +199,14 @@ def _document(schedule: "Schedule") -> dict[str, object]:
 
 
 def _table(schedule: "Schedule", rows: int | None) -> tuple[list[str], list[list[str]]]:
-    """Every level, or so many of them, as text with all digits (every level) or six."""
+    """Every level, or so many of them, as text, exact (every level) or to six digits."""
     import numpy as np
 
     level = schedule.level(np.arange(schedule.timesteps + 1))
     chosen = np.arange(schedule.timesteps + 1)
     if rows is not None and rows < len(chosen):
         chosen = np.unique(np.round(np.linspace(0, schedule.timesteps, rows)).astype(int))
-    digits = "{:.17g}" if rows is None else "{:.6g}"
+    digits = "{!r}" if rows is None else "{:.6g}"
     columns = (schedule.betas, schedule.abars, level.signal, level.noise, schedule.log_snr)
     table = [[str(t), *(digits.format(float(column[t])) for column in columns)] for t in chosen]
     return ["t", "beta", "abar", "signal", "noise", "log_snr"], table
