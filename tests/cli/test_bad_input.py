@@ -1,0 +1,222 @@
+"""Wrong input: the exact code, one sentence, a hint, nothing on stdout, no traceback, nothing written."""
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def refused(ddpm: Any, written: Callable[[], set[str]]) -> Iterator[Callable[..., None]]:
+    """Expects a command to be refused, and no file to come of it."""
+
+    def check(arguments: list[object], code: int, *words: str) -> None:
+        before = written()
+        ddpm(*arguments).refused(code, *words)
+        assert written() == before
+
+    return check
+
+
+def test_an_unknown_data_set_is_2_and_the_nearest_is_named(refused: Any) -> None:
+    refused(["train", "--dataset", "fashon-mnist"], 2, "fashon-mnist", "did you mean fashion-mnist?")
+
+
+def test_a_missing_image_folder_is_3(refused: Any) -> None:
+    refused(["train", "--dataset", "./holiday"], 3, "holiday")
+
+
+def test_an_empty_image_folder_is_3(refused: Any, cwd: Path) -> None:
+    (cwd / "empty").mkdir()
+    refused(["train", "--dataset", "./empty"], 3, "empty", ".png")
+
+
+def test_text_that_calls_itself_png_is_3(refused: Any, cwd: Path) -> None:
+    (cwd / "photos").mkdir()
+    (cwd / "photos" / "letter.png").write_text("Dear image,\n")
+    refused(["train", "--dataset", "./photos"], 3, "letter.png")
+
+
+def test_a_home_that_is_unknown_is_3(refused: Any) -> None:
+    refused(["train", "--dataset", "~nobody-here/photos"], 3, "~nobody-here/photos")
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, 0.5, -1])
+def test_a_model_file_cut_short_is_4(refused: Any, model: Path, kept: float) -> None:
+    content = model.read_bytes()
+    model.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    refused(["sample", "--model", model], 4, str(model))
+
+
+def test_a_model_file_with_a_byte_changed_is_4(refused: Any, model: Path) -> None:
+    content = bytearray(model.read_bytes())
+    content[-3] ^= 0x40
+    model.write_bytes(content)
+    refused(["sample", "--model", model], 4, str(model))
+
+
+def test_a_model_of_a_newer_format_is_4_and_says_upgrade(refused: Any, model: Path) -> None:
+    content = model.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    about = json.loads(header["__metadata__"]["ddpm"])
+    header["__metadata__"]["ddpm"] = json.dumps({**about, "format": about["format"] + 1, "unheard": "of"})
+    changed = json.dumps(header).encode()
+    model.write_bytes(struct.pack("<Q", len(changed)) + changed + content[8 + length :])
+    refused(["sample", "--model", model], 4, f"format {about['format'] + 1}", "pgrade")
+
+
+@pytest.mark.parametrize("name", ["nobody", "./nobody", "nobody.safetensors", "~nobody-here/model", "x" * 5000, "."])
+def test_a_model_that_is_not_there_is_4(refused: Any, name: str) -> None:
+    refused(["sample", "--model", name], 4)
+
+
+def test_a_model_that_is_no_model_is_4(refused: Any, cwd: Path) -> None:
+    (cwd / "model.safetensors").write_text("not really")
+    refused(["sample", "--model", "model.safetensors"], 4, "model.safetensors")
+
+
+@pytest.mark.parametrize("beta", ["0", "1", "-0.1", "1.5", "nan"])
+@pytest.mark.parametrize("option", ["--beta-start", "--beta-end"])
+def test_a_beta_outside_0_and_1_is_2(refused: Any, option: str, beta: str) -> None:
+    refused(["schedule", "show", "--kind", "linear", option, beta], 2, option.removeprefix("--"), "(0, 1)")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "schedule show --timesteps 0",
+        "schedule show --timesteps ten",
+        "schedule show --max-beta 1",
+        "schedule show --offset -1",
+        "schedule show --offset nan",
+        "schedule show --kind sigmoid --tau 0",
+        "schedule show --kind sigmoid --tau inf",
+        "schedule show --kind sigmoid --start 3 --end -3",
+        "schedule show --kind sigmoid --start=-inf",
+        "schedule show --kind sigmoid --end inf",
+        "schedule show --kind cosine --beta-end 0.03",
+        "train --lr 0",
+        "train --lr nan",
+        "train --minutes 0",
+        "train --minutes nan",
+        "train --minutes inf",
+        "train --epochs 0",
+        "train --save-every 0",
+        "train --ema 1",
+        "train --ema -1",
+        "train --limit 0",
+        "train --image-size 0",
+        "train --seed -1",
+        "train --timesteps 0",
+        "sample --guidance nan",
+        "sample --guidance -1",
+        "sample --sampler ddim --eta 1.5",
+        "sample --steps 0",
+        "sample --first -1",
+        "sample --batch-size 0",
+        "sample --seed 9223372036854775808",
+    ],
+)
+@pytest.mark.usefixtures("model")
+def test_a_value_out_of_range_is_2(refused: Any, arguments: str) -> None:
+    refused(arguments.split(), 2)
+
+
+@pytest.mark.usefixtures("no_mirror")
+def test_a_set_that_is_not_here_is_6_with_offline(refused: Any) -> None:
+    refused(["train", "--dataset", "fashion-mnist", "--offline"], 6, "fashion-mnist", "forbidden", "--data-dir")
+
+
+@pytest.mark.usefixtures("no_mirror")
+def test_a_dead_mirror_is_6(refused: Any) -> None:
+    refused(["train", "--dataset", "fashion-mnist"], 6, "cannot fetch", "127.0.0.1:9", "--data-dir")
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("output", ["file/grid.png", "file/below/grid.png", "file/folder/"])
+def test_an_output_whose_parent_is_a_file_is_6(refused: Any, cwd: Path, output: str) -> None:
+    (cwd / "file").write_text("kept")
+    refused(["sample", "-n", 2, "--steps", 1, "-o", output], 6, "file, not a folder")
+    assert (cwd / "file").read_text() == "kept"
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("option", ["--trajectory", "--animate"])
+def test_a_second_output_whose_parent_is_a_file_is_6(refused: Any, cwd: Path, option: str) -> None:
+    (cwd / "file").write_text("kept")
+    suffix = {"--trajectory": "png", "--animate": "gif"}[option]
+    refused(["sample", "-n", 2, "--steps", 1, option, f"file/extra.{suffix}"], 6, "file, not a folder")
+
+
+def test_a_run_below_a_file_is_6(refused: Any, cwd: Path, quick: tuple[str, ...]) -> None:
+    (cwd / "file").write_text("kept")
+    refused([*quick, "--steps", 2, "-o", "file/run"], 6, "file, not a folder")
+
+
+def test_a_schedule_below_a_file_is_6(refused: Any, cwd: Path) -> None:
+    (cwd / "file").write_text("kept")
+    refused(["schedule", "show", "-o", "file/table.csv"], 6, "file, not a folder")
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("label", ["2", "-1", "0,2", "square", "", "0,,1", "²", "--1", "99999999999999999999"])
+def test_a_label_out_of_range_or_unknown_is_2(refused: Any, label: str) -> None:
+    refused(["sample", f"--label={label}", "-n", 2, "--steps", 1], 2)
+
+
+def test_a_label_for_a_model_without_classes_is_2(refused: Any, home: Path, save_model: Any) -> None:
+    save_model(home / "models" / "plain.safetensors", classes=())
+    refused(["sample", "--model", "plain", "--label", 1], 2, "no classes")
+
+
+def test_guidance_for_a_model_without_classes_is_2(refused: Any, home: Path, save_model: Any) -> None:
+    save_model(home / "models" / "plain.safetensors", classes=())
+    refused(["sample", "--model", "plain", "--guidance", 2, "-n", 1], 2, "classes")
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("command", ["sample", "train"])
+def test_a_device_that_is_absent_is_6(refused: Any, model: Path, photos: Path, command: str) -> None:
+    data = ["--model", model] if command == "sample" else ["--dataset", photos, "--steps", 1]
+    refused([command, *data, "--device", "cuda"], 6, "cuda", "--device cpu")
+
+
+def test_labels_asked_of_a_set_without_any_are_2(refused: Any, photos: Path) -> None:
+    refused(["train", "--dataset", photos / "circle", "--conditional", "--steps", 1], 2, "--conditional")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", 3),
+        ("[]", 3),
+        ("beta\n", 3),
+        ("0.1\nhello\n", 3),
+        ('{"alphas": [0.1]}', 3),
+        ("[0.1, ", 3),
+        ("[0.1, null]", 3),
+        ("0.1\n1.5\n", 2),
+        ("[0.1, NaN]", 2),
+    ],
+)
+def test_a_file_without_betas_is_3_and_with_impossible_ones_2(refused: Any, cwd: Path, text: str, code: int) -> None:
+    (cwd / "betas").write_text(text)
+    refused(["schedule", "show", "--from-file", "betas"], code)
+
+
+def test_betas_that_are_not_there_are_3(refused: Any) -> None:
+    refused(["schedule", "show", "--from-file", "nowhere.csv"], 3, "nowhere.csv")
+
+
+def test_a_custom_schedule_without_betas_is_2(refused: Any) -> None:
+    refused(["schedule", "show", "--kind", "custom"], 2, "--from-file")
+
+
+@pytest.mark.parametrize("option", [["--kind", "linear"], ["--timesteps", "7"], ["--beta-end", "0.5"]])
+def test_betas_from_a_file_contradict_those_of_an_option(refused: Any, cwd: Path, option: list[str]) -> None:
+    (cwd / "betas").write_text("0.1\n0.2\n")
+    refused(["schedule", "show", "--from-file", "betas", *option], 2, option[0].removeprefix("--"))

@@ -1,0 +1,239 @@
+"""Every documented exit code, one by one: what ``main`` returns, and what a shell sees of a signal or a closed pipe."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SIGNALS = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
+
+
+def test_0_is_done(ddpm: Any) -> None:
+    assert ddpm("schedule", "list").done().code == 0
+
+
+def test_1_is_a_bug_and_keeps_its_traceback(ddpm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def planted(*_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr("ddpm_cli.schedule.Schedule.__init__", planted)
+    result = ddpm("schedule", "show")
+    assert result.code == 1
+    assert result.out == ""
+    assert "Traceback (most recent call last)" in result.err
+    assert "in planted" in result.err
+    assert "ZeroDivisionError: planted" in result.err
+    assert "bug" in result.err.splitlines()[-2]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["smaple"],
+        ["sample", "--nonsense"],
+        ["sample", "nonsense"],
+        ["sample", "-n"],
+        ["sample", "-n", "0"],
+        ["sample", "-n", "many"],
+        ["sample", "--sampler", "eulr"],
+        ["train", "--dataset", "mnits"],
+        ["train", "--preset", "tny"],
+        ["train", "--recipe", "reprot"],
+        ["train", "--schedule", "cosin"],
+        ["train", "--epochs", "1", "--steps", "1"],
+        ["train", "--quiet", "--verbose"],
+        ["train", "--name", "a", "-o", "b"],
+        ["schedule", "show", "--kind", "cosin"],
+        ["schedule", "nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_2_is_usage(ddpm: Any, arguments: list[str]) -> None:
+    ddpm(*arguments).refused(2)
+
+
+def test_3_is_data(ddpm: Any) -> None:
+    ddpm("train", "--dataset", "./nowhere").refused(3, "nowhere")
+
+
+def test_4_is_the_model(ddpm: Any) -> None:
+    ddpm("sample", "--model", "nobody").refused(4, "nobody")
+
+
+def test_5_is_a_loss_that_is_not_finite(ddpm: Any, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    from ddpm_cli.denoiser import Denoiser
+
+    right = Denoiser.loss
+    monkeypatch.setattr(Denoiser, "loss", lambda *args: right(*args) * float("nan"))
+    ddpm(*quick, "--steps", 100).refused(5, "finite", "--lr")
+
+
+@pytest.mark.usefixtures("model")
+def test_5_is_samples_that_are_flat(ddpm: Any, home: Path, save_model: Any, cwd: Path) -> None:
+    path = home / "models" / "flat.safetensors"
+    save_model(path, target="x0")
+    from ddpm_cli import checkpoint
+
+    info = checkpoint.read_info(path)
+    zeros = {name: 0 * tensor for name, tensor in checkpoint.read_tensors(path).items()}
+    checkpoint.save(path, zeros, info)
+    ddpm("sample", "--model", "flat", "-n", 4).refused(5, "flat")
+    assert list(cwd.iterdir()) == []
+
+
+@pytest.mark.usefixtures("model", "no_gpu")
+def test_6_is_a_missing_device(ddpm: Any) -> None:
+    ddpm("sample", "--device", "cuda").refused(6, "cuda", "--device")
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_6_is_a_full_disk(ddpm: Any) -> None:
+    ddpm("sample", "-n", 1, "--steps", 1, "--format", "png", "-o", "/dev/full").refused(6, "disk is full")
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")])
+def test_6_is_memory(ddpm: Any, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ddpm_cli.drawing.draw", full)
+    ddpm("sample").refused(6, "memory", "--batch-size")
+
+
+def test_the_debug_variable_shows_the_traceback_of_an_expected_error(
+    ddpm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DDPM_DEBUG", "1")
+    result = ddpm("sample", "--model", "nobody")
+    assert result.code == 4
+    assert "Traceback" in result.err
+
+
+# --- signals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_saves_and_is_128_and_its_number(
+    ddpm: Any, quick: tuple[str, ...], cwd: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    from ddpm_cli import checkpoint
+    from ddpm_cli.denoiser import Denoiser
+
+    before = [signal.getsignal(each) for each in SIGNALS]
+    right, calls = Denoiser.loss, []
+
+    def interrupted(*args: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 5:
+            signal.raise_signal(number)
+        return right(*args)
+
+    monkeypatch.setattr(Denoiser, "loss", interrupted)
+    result = ddpm(*quick, "--steps", 1000, "--json", "-o", "run")
+    assert result.code == {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}[number.name]
+    assert result.json["status"] == "interrupted"
+    assert "--resume" in result.err
+    steps = result.json["steps"]
+    assert steps == 5  # the step at hand is finished
+    assert checkpoint.read_info(cwd / "run" / "model.safetensors").training["step"] == steps
+    assert checkpoint.read_header(cwd / "run" / "state.safetensors")[0]["step"] == steps
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_a_signal_between_two_steps_saves_too(
+    ddpm: Any, quick: tuple[str, ...], cwd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddpm_cli import checkpoint
+    from ddpm_cli.cli._output import Live
+
+    monkeypatch.setattr(Live, "update", lambda self, *_: self.what == "training" and signal.raise_signal(signal.SIGINT))
+    result = ddpm(*quick, "--steps", 1000, "--json", "-o", "run")
+    assert result.code == 130
+    assert (cwd / "run" / "model.safetensors").exists(), "told to be saved, and was not"
+    assert checkpoint.read_info(cwd / "run" / "model.safetensors").training["step"] == result.json["steps"]
+
+
+@pytest.mark.usefixtures("model")
+def test_ctrl_c_while_sampling_is_130_without_a_traceback(
+    ddpm: Any, monkeypatch: pytest.MonkeyPatch, cwd: Path
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ddpm_cli.drawing.draw", interrupt)
+    result = ddpm("sample")
+    assert result.code == 130
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    assert list(cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_process_saves_and_then_dies_of_the_signal(
+    command: list[str], photos: Path, cwd: Path, number: signal.Signals
+) -> None:
+    from ddpm_cli import checkpoint
+
+    arguments = ["train", "--dataset", str(photos), "--preset", "tiny", "--batch-size", "4", "--steps", "1000000"]
+    arguments += ["--sample-every", "0", "--device", "cpu", "--precision", "float32", "--json", "-o", "run"]
+    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            until = time.monotonic() + 100
+            while not (cwd / "run" / "metrics.jsonl").exists() and child.poll() is None and time.monotonic() < until:
+                time.sleep(0.1)
+            child.send_signal(number)
+            out, err = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert child.returncode == -number, err
+    assert "Traceback" not in err
+    document = json.loads(out)
+    assert document["status"] == "interrupted"
+    assert checkpoint.read_info(cwd / "run" / "model.safetensors").training["step"] == document["steps"] > 0
+    assert f"ddpm train --resume {cwd / 'run'}" in err
+
+
+# --- a reader that has gone -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["schedule", "show"], ["schedule", "show", "--json"], ["schedule", "plot", "-o", "-"], ["train", "--help"], []],
+    ids=" ".join,
+)
+def test_141_is_a_closed_pipe_silently(process: Any, arguments: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        result = process(*arguments, capture_output=False, stdout=write, stderr=subprocess.PIPE)
+    finally:
+        os.close(write)
+    assert result.err == ""
+    assert result.code == 141
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="Linux only")
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])  # Docker images often set it
+def test_a_reader_that_leaves_early_ends_sampling_silently(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)  # less than the picture, so that the writer must wait for the reader
+    arguments = ["sample", "-n", "64", "--steps", "1", "--seed", "0", "-o", "-"]
+    with subprocess.Popen([*command, *arguments], stdout=write, stderr=subprocess.PIPE, text=True) as child:
+        os.close(write)
+        assert os.read(read, 8) == b"\x89PNG\r\n\x1a\n"
+        os.close(read)
+        _, err = child.communicate(timeout=100)
+    assert child.returncode == 141
+    assert [line.split()[:2] for line in err.splitlines()] == [["model", "tiny"]]

@@ -1,0 +1,127 @@
+"""``--json``: one document, strict, with absolute paths, and nothing at all when something fails."""
+
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def test_train_tells_what_is_documented(ddpm: Any, quick: tuple[str, ...], cwd: Path) -> None:
+    from ddpm_cli.checkpoint import read_info
+
+    result = ddpm(*quick, "--steps", 6, "--json", "-o", "a/run").done()
+    document = result.json
+    assert result.out.count("\n") == 1
+    assert (document["schema"], document["status"]) == (1, "done")
+    assert document["run"] == str(cwd / "a" / "run")
+    assert document["model"] == read_info(cwd / "a" / "run" / "model.safetensors").id
+    assert document["steps"] == 6
+    assert document["epochs"] == 2  # of 24 images, 8 a step
+    assert 0 < document["loss"] < 10
+    assert document["seconds"] > 0
+    assert document["images_per_second"] > 0
+
+
+def test_a_number_that_is_not_finite_is_null(ddpm: Any, trained: Path, quick: tuple[str, ...]) -> None:
+    assert quick
+    document = ddpm("train", "--resume", trained, "--json").done().json  # no step is left, so there is no speed
+    assert document["steps"] == 3
+    assert document["images_per_second"] is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_is_null(
+    ddpm: Any, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    from ddpm_cli.denoiser import Denoiser
+
+    right = Denoiser.loss
+    monkeypatch.setattr(Denoiser, "loss", lambda *args: right(*args) * 0 + value)
+    document = ddpm(*quick, "--steps", 2, "--json", "-o", "run").done().json  # too few to give up
+    assert document["loss"] is None
+
+
+def test_an_interrupted_run_says_so(ddpm: Any, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    from ddpm_cli.denoiser import Denoiser
+
+    right = Denoiser.loss
+
+    def interrupted(*args: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return right(*args)
+
+    monkeypatch.setattr(Denoiser, "loss", interrupted)
+    result = ddpm(*quick, "--steps", 50, "--json")
+    assert result.code == 130
+    document = result.json
+    assert document["status"] == "interrupted"
+    assert document["steps"] == 1
+    assert Path(document["run"], "state.safetensors").is_file()
+
+
+def test_an_interrupted_run_without_json_has_no_result(
+    ddpm: Any, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddpm_cli.denoiser import Denoiser
+
+    right = Denoiser.loss
+
+    def interrupted(*args: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return right(*args)
+
+    monkeypatch.setattr(Denoiser, "loss", interrupted)
+    result = ddpm(*quick, "--steps", 50)
+    assert (result.code, result.out) == (143, "")
+
+
+@pytest.mark.usefixtures("model")
+def test_sample_tells_what_it_drew(ddpm: Any, cwd: Path, model: Path) -> None:
+    from ddpm_cli.checkpoint import read_info
+
+    options = ["--first", 4, "--seed", 7, "--label", 1, "--steps", 2, "--trajectory", "walk.png", "--animate", "w.gif"]
+    result = ddpm("sample", "-n", 3, *options, "-o", "a/grid.png", "--json").done()
+    document = result.json
+    assert result.out.count("\n") == 1
+    assert (document["schema"], document["status"]) == (1, "done")
+    assert document["output"] == str(cwd / "a" / "grid.png")
+    assert document["trajectory"] == str(cwd / "walk.png")
+    assert document["animation"] == str(cwd / "w.gif")
+    assert document["model"] == read_info(model).id
+    assert (document["seed"], document["first"], document["number"]) == (7, 4, 3)
+    assert document["labels"] == [1, 1, 1]
+    assert (document["sampler"], document["steps"], document["guidance"]) == ("dpm++2m-sde", 2, 1)
+    assert document["evaluations"] == 2
+    assert document["precision"] in ("float32", "bf16")
+    assert document["weights"] == "ema"
+
+
+@pytest.mark.usefixtures("model")
+def test_a_model_without_classes_has_null_for_labels(ddpm: Any, home: Path, save_model: Any) -> None:
+    save_model(home / "models" / "plain.safetensors", classes=())
+    assert ddpm("sample", "--model", "plain", "-n", 2, "--steps", 1, "--json").done().json["labels"] is None
+
+
+def test_a_dry_run_tells_what_would_be(ddpm: Any, quick: tuple[str, ...], home: Path) -> None:
+    document = ddpm(*quick, "--epochs", 4, "--name", "later", "--dry-run", "--json").done().json
+    assert document["run"] == str(home / "runs" / "later")
+    assert (document["steps"], document["epochs"]) == (12, 4)
+    assert document["parameters"] > 0
+    assert document["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["train", "--dataset", "nothing"], 2),
+        (["train", "--dataset", "./nowhere"], 3),
+        (["sample", "--model", "nobody"], 4),
+        (["schedule", "show", "--max-beta", "2"], 2),
+        (["schedule", "show", "--nonsense"], 2),
+    ],
+    ids=str,
+)
+def test_a_failure_leaves_stdout_empty(ddpm: Any, arguments: list[str], code: int) -> None:
+    ddpm(*arguments, "--json").refused(code)

@@ -1,0 +1,396 @@
+"""``ddpm sample``: which model, which images, in which format, and what is told of them."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_cli import __version__
+
+pytestmark = pytest.mark.usefixtures("model")
+FEW = ("-n", 4, "--steps", 2, "--seed", 0)
+
+
+def text_of(path: Path) -> dict[str, str]:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return dict(image.text)  # type: ignore[attr-defined]  # only PNGs have it
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.array(image, dtype=int)
+
+
+def images_of(path: Path) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as archive:
+        return archive["images"].astype(int)
+
+
+@pytest.fixture
+def drawn(ddpm: Any, tmp_path: Path) -> Callable[..., np.ndarray]:
+    """The images that options give, (N, 12, 12)."""
+
+    def draw(*options: object) -> np.ndarray:
+        ddpm("sample", *options, "-o", tmp_path / "drawn.npz").done()
+        return images_of(tmp_path / "drawn.npz")
+
+    return draw
+
+
+# --- the output -----------------------------------------------------------------------------------------------------
+
+
+def test_with_no_option_it_writes_64_images_as_samples_png_here(ddpm: Any, cwd: Path) -> None:
+    result = ddpm("sample").done()
+    assert result.out == "samples.png\n"
+    assert [path.name for path in cwd.iterdir()] == ["samples.png"]
+    with Image.open(cwd / "samples.png") as image:
+        assert image.size == (8 * (2 + 8 * 14), 8 * (2 + 8 * 14))  # 8 x 8 tiles of 12 and a border of 2, 8 times as large
+        assert image.mode == "L"
+    assert text_of(cwd / "samples.png")["index"] == "0-63"
+
+
+def test_parents_are_created_and_files_replaced(ddpm: Any, cwd: Path) -> None:
+    (cwd / "grid.png").write_text("old")
+    for path in ("grid.png", "new/er/grid.png"):
+        assert ddpm("sample", *FEW, "-o", path).done().out == f"{path}\n"
+        assert pixels_of(cwd / path).size
+
+
+def test_a_folder_gets_a_png_an_image_that_tells_where_it_comes_from(
+    ddpm: Any, cwd: Path, model: Path
+) -> None:
+    from ddpm_cli.checkpoint import read_info
+
+    options = ["--sampler", "ddim", "--steps", 3, "--seed", 9, "--label", "1,0", "--guidance", 1.5, "--first", 2]
+    assert ddpm("sample", "-n", 3, *options, "--precision", "float32", "-o", "out/").done().out.rstrip("\n/") == "out"
+    files = sorted((cwd / "out").iterdir())
+    assert len(files) == 3
+    for number, path in enumerate(files):
+        assert pixels_of(path).shape == (12, 12)
+        about = text_of(path)
+        assert about["model"] == read_info(model).id
+        assert about["sampler"] == "ddim"
+        assert about["steps"] == "3"
+        assert (about["seed"], about["index"]) == ("9", str(2 + number))
+        assert about["label"] in ("0", "1")
+        assert about["guidance"] == "1.5"
+        assert about["precision"] == "float32"
+        assert about["weights"] == "ema"
+        assert __version__ in about["software"]
+    assert len({text_of(path)["label"] for path in files}) == 2
+
+
+@pytest.mark.parametrize("name", ["out", "out.v1", "out.png"])
+def test_an_existing_folder_is_one_whatever_its_name(ddpm: Any, cwd: Path, name: str) -> None:
+    (cwd / name).mkdir()
+    ddpm("sample", *FEW, "-o", name).done()
+    assert len(list((cwd / name).glob("*.png"))) == 4
+
+
+@pytest.mark.parametrize("name", ["out/", "out.v1/", "out.png/"])
+def test_a_trailing_slash_makes_a_folder_whatever_its_name(ddpm: Any, cwd: Path, name: str) -> None:
+    ddpm("sample", *FEW, "-o", name).done()
+    assert len(list((cwd / name).glob("*.png"))) == 4
+
+
+@pytest.mark.parametrize("name", ["grid.jpg", "grid.tar.gz", "grid"])
+def test_an_unknown_suffix_is_2(ddpm: Any, cwd: Path, name: str) -> None:
+    ddpm("sample", *FEW, "-o", name).refused(2, name, ".png")
+    assert list(cwd.iterdir()) == []
+
+
+def test_the_format_may_be_told_beside_the_name(ddpm: Any, cwd: Path) -> None:
+    ddpm("sample", *FEW, "-o", "grid.data", "--format", "npz").done()
+    assert images_of(cwd / "grid.data").shape == (4, 12, 12)
+
+
+def test_a_suffix_is_read_in_capitals_too(ddpm: Any, cwd: Path) -> None:
+    ddpm("sample", *FEW, "-o", "GRID.PNG").done()
+    assert pixels_of(cwd / "GRID.PNG").size
+
+
+def test_npz_holds_images_and_labels(ddpm: Any, cwd: Path) -> None:
+    ddpm("sample", *FEW, "--label", "1,0", "-o", "some.npz").done()
+    with np.load(cwd / "some.npz", allow_pickle=False) as archive:
+        assert set(archive.files) == {"images", "labels"}
+        assert archive["images"].dtype == np.uint8
+        assert archive["images"].shape == (4, 12, 12)
+        assert archive["labels"].tolist() == [1, 0, 1, 0]
+
+
+def test_gif_is_the_way_from_noise_to_images(ddpm: Any, cwd: Path) -> None:
+    ddpm("sample", "-n", 4, "--steps", 5, "-o", "walk.gif").done()
+    ddpm("sample", "-n", 4, "--steps", 5, "-o", "grid.png").done()
+    with Image.open(cwd / "walk.gif") as film:
+        assert film.format == "GIF"
+        assert film.n_frames == 6  # x_T and what each of 5 steps made of it
+        assert film.info["loop"] == 0
+
+
+def test_gif_shows_every_image_whatever_the_batch_size(ddpm: Any, cwd: Path) -> None:
+    for batch in (2, 64):
+        ddpm("sample", "-n", 6, "--steps", 2, "--seed", 0, "--batch-size", batch, "-o", f"{batch}.gif").done()
+    assert pixels_of(cwd / "2.gif").shape == pixels_of(cwd / "64.gif").shape
+
+
+@pytest.mark.parametrize(("form", "magic"), [(None, b"\x89PNG\r\n\x1a\n"), ("png", b"\x89PNG"), ("npz", b"PK"), ("gif", b"GIF8")])
+def test_a_dash_writes_bytes_and_nothing_else(
+    capsysbinary: pytest.CaptureFixture[bytes], cwd: Path, form: str | None, magic: bytes
+) -> None:
+    from ddpm_cli.cli import main
+
+    assert main(["sample", "-n", "2", "--steps", "1", "-o", "-", *(["--format", form] if form else [])]) == 0
+    assert capsysbinary.readouterr().out.startswith(magic)
+    assert list(cwd.iterdir()) == []
+
+
+def test_a_dash_and_json_contradict_each_other(ddpm: Any) -> None:
+    ddpm("sample", "-o", "-", "--json").refused(2, "--json")
+
+
+def test_a_trajectory_and_an_animation_come_beside(ddpm: Any, cwd: Path) -> None:
+    options = ["--trajectory", "walk.png", "--animate", "film.gif"]
+    result = ddpm("sample", "-n", 9, "--steps", 12, "--seed", 0, *options).done()
+    assert set(result.out.split()) == {"samples.png", "walk.png", "film.gif"}
+    assert {path.name for path in cwd.iterdir()} == {"samples.png", "walk.png", "film.gif"}
+    height, width = pixels_of(cwd / "walk.png").shape
+    assert width > height  # 8 rows; a column every 100 levels of 1000 are 11
+    assert text_of(cwd / "walk.png")["seed"] == "0"
+    with Image.open(cwd / "film.gif") as film:
+        assert film.n_frames == 13
+
+
+def test_a_trajectory_has_8_rows_whatever_the_batch_size(ddpm: Any, cwd: Path) -> None:
+    for batch in (3, 64):
+        options = ["--steps", 3, "--seed", 0, "--batch-size", batch, "--trajectory", f"{batch}.png"]
+        ddpm("sample", "-n", 9, *options).done()
+    assert pixels_of(cwd / "3.png").shape == pixels_of(cwd / "64.png").shape
+
+
+@pytest.mark.parametrize("option", [("--trajectory", "walk.gif"), ("--animate", "walk.png")])
+def test_a_second_output_with_another_suffix_is_2(ddpm: Any, cwd: Path, option: tuple[str, str]) -> None:
+    ddpm("sample", *FEW, *option).refused(2, *option)
+    assert list(cwd.iterdir()) == []
+
+
+# --- images of a seed -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++2m", "dpm++2m-sde"])
+def test_image_k_of_a_seed_is_the_same_whatever_is_drawn_with_it(ddpm: Any, cwd: Path, sampler: str) -> None:
+    common = ["--sampler", sampler, "--steps", 4, "--seed", 3, "--precision", "float32"]
+    ddpm("sample", *common, "-n", 7, "-o", "all/").done()
+    ddpm("sample", *common, "-n", 4, "--first", 3, "-o", "last/").done()
+    ddpm("sample", *common, "-n", 7, "--batch-size", 2, "-o", "pairs/").done()
+    everything = sorted((cwd / "all").iterdir())
+    assert [path.name for path in sorted((cwd / "last").iterdir())] == [path.name for path in everything[3:]]
+    for folder in ("last", "pairs"):
+        for path in sorted((cwd / folder).iterdir()):
+            assert abs(pixels_of(path) - pixels_of(cwd / "all" / path.name)).max() <= 1  # 1e-4 may round otherwise
+            assert text_of(path) == text_of(cwd / "all" / path.name)
+    assert len({pixels_of(path).tobytes() for path in everything}) == 7
+
+
+def test_seeds_that_follow_each_other_share_no_image(drawn: Any) -> None:
+    some = {image.tobytes() for seed in (1, 2) for image in drawn("-n", 4, "--steps", 1, "--seed", seed)}
+    assert len(some) == 8
+
+
+def test_a_chosen_label_belongs_to_the_image_too(ddpm: Any, cwd: Path) -> None:
+    common = ["--steps", 1, "--seed", 3, "--label", "0,1"]
+    ddpm("sample", *common, "-n", 4, "-o", "all/").done()
+    ddpm("sample", *common, "-n", 3, "--first", 1, "-o", "last/").done()
+    for path in (cwd / "last").iterdir():
+        assert text_of(path)["label"] == text_of(cwd / "all" / path.name)["label"]
+
+
+def test_without_a_seed_one_is_drawn_told_and_can_be_used_again(ddpm: Any, cwd: Path) -> None:
+    first, second = (ddpm("sample", "-n", 2, "--steps", 1, "-o", name).done() for name in ("a.png", "b.png"))
+    seeds = [text_of(cwd / name)["seed"] for name in ("a.png", "b.png")]
+    assert seeds[0] != seeds[1]
+    assert f"seed {seeds[0]}" in first.err
+    assert f"seed {seeds[1]}" in second.err
+    ddpm("sample", "-n", 2, "--steps", 1, "--seed", seeds[0], "-o", "again.png").done()
+    assert (cwd / "again.png").read_bytes() == (cwd / "a.png").read_bytes()
+
+
+# --- labels, guidance, samplers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [("1", [1, 1, 1]), ("cross", [1, 1, 1]), ("circle", [0, 0, 0]), ("0,1", [0, 1, 0]), ("cross, 0", [1, 0, 1])],
+)
+def test_a_label_is_a_number_a_name_or_several_in_turn(ddpm: Any, label: str, expected: list[int]) -> None:
+    assert ddpm("sample", "-n", 3, "--steps", 1, "--label", label, "--json").done().json["labels"] == expected
+
+
+def test_a_label_changes_the_image(drawn: Any) -> None:
+    one, other = (drawn("-n", 1, "--steps", 2, "--seed", 0, "--label", label) for label in (0, 1))
+    assert (one != other).any()
+
+
+def test_without_a_label_each_image_has_one_of_its_own(ddpm: Any) -> None:
+    every = ddpm("sample", "-n", 32, "--steps", 1, "--seed", 0, "--json").done().json["labels"]
+    assert set(every) == {0, 1}
+    assert ddpm("sample", "-n", 8, "--first", 24, "--steps", 1, "--seed", 0, "--json").done().json["labels"] == every[24:]
+
+
+def test_guidance_changes_the_image_and_counts_two_evaluations_a_step(ddpm: Any, drawn: Any) -> None:
+    common = ["-n", 1, "--steps", 3, "--seed", 0, "--label", 1]
+    plain = ddpm("sample", *common, "--guidance", 1, "--json").done().json
+    guided = ddpm("sample", *common, "--guidance", 4, "--json").done().json
+    assert (plain["evaluations"], guided["evaluations"]) == (3, 6)
+    assert (plain["guidance"], guided["guidance"]) == (1, 4)
+    assert (drawn(*common) == drawn(*common, "--guidance", 1)).all()
+    assert (drawn(*common) != drawn(*common, "--guidance", 4)).any()
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++2m", "dpm++2m-sde"])
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log-snr"])
+def test_every_sampler_walks_every_spacing(ddpm: Any, sampler: str, spacing: str) -> None:
+    options = ["--sampler", sampler, "--spacing", spacing, "--steps", 5]
+    document = ddpm("sample", "-n", 2, *options, "--json").done().json
+    assert (document["sampler"], document["spacing"], document["steps"]) == (sampler, spacing, 5)
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 50), ("dpm++2m", 20), ("dpm++2m-sde", 20)])
+def test_a_sampler_has_its_own_number_of_steps(ddpm: Any, sampler: str, steps: int) -> None:
+    assert ddpm("sample", "-n", 1, "--sampler", sampler, "--json").done().json["steps"] == steps
+
+
+def test_eta_belongs_to_ddim(ddpm: Any, drawn: Any) -> None:
+    for sampler in ([], ["--sampler", "ddpm"], ["--sampler", "dpm++2m"]):
+        ddpm("sample", *FEW, *sampler, "--eta", 0.5).refused(2, "eta", "ddim")
+    ddim = ["-n", 1, "--steps", 3, "--seed", 0, "--sampler", "ddim"]
+    assert (drawn(*ddim) == drawn(*ddim, "--eta", 0)).all()
+    assert (drawn(*ddim) != drawn(*ddim, "--eta", 1)).any()
+
+
+def test_variance_belongs_to_ddpm(ddpm: Any, drawn: Any) -> None:
+    ddpm("sample", *FEW, "--variance", "large").refused(2, "variance", "ddpm")
+    walk = ["-n", 1, "--steps", 3, "--seed", 0, "--sampler", "ddpm"]
+    assert (drawn(*walk) == drawn(*walk, "--variance", "small")).all()
+    assert (drawn(*walk) != drawn(*walk, "--variance", "large")).any()
+
+
+def test_ddpm_of_small_variance_is_ddim_of_eta_1(drawn: Any) -> None:
+    common = ["-n", 2, "--steps", 6, "--seed", 0, "--spacing", "uniform", "--precision", "float32"]
+    ancestral, implicit = drawn(*common, "--sampler", "ddpm"), drawn(*common, "--sampler", "ddim", "--eta", 1)
+    assert abs(ancestral - implicit).max() <= 1
+
+
+def test_clipping_can_be_turned_off(drawn: Any) -> None:
+    common = ["-n", 2, "--steps", 4, "--seed", 0]
+    assert (drawn(*common) == drawn(*common, "--clip")).all()
+    assert (drawn(*common) != drawn(*common, "--no-clip")).any()
+
+
+def test_a_sampler_that_is_unknown_is_2_and_named_with_those_that_are_known(ddpm: Any) -> None:
+    ddpm("sample", "--sampler", "dpm+2m").refused(2, "dpm+2m", "dpm++2m", "ddim")
+
+
+# --- which model ----------------------------------------------------------------------------------------------------
+
+
+def test_raw_and_averaged_weights_are_chosen_and_told(ddpm: Any, cwd: Path) -> None:
+    for weights in ("raw", "ema"):
+        ddpm("sample", *FEW, "--weights", weights, "-o", f"{weights}.png").done()
+        assert text_of(cwd / f"{weights}.png")["weights"] == weights
+    assert (pixels_of(cwd / "raw.png") != pixels_of(cwd / "ema.png")).any()
+    ddpm("sample", *FEW, "-o", "default.png").done()
+    assert (cwd / "default.png").read_bytes() == (cwd / "ema.png").read_bytes()
+
+
+def test_weights_that_are_not_in_the_file_are_4(ddpm: Any, home: Path, cwd: Path, save_model: Any) -> None:
+    save_model(home / "models" / "bare.safetensors", weights=("raw",))
+    ddpm("sample", "--model", "bare", *FEW, "--weights", "ema").refused(4, "ema", "raw")
+    assert list(cwd.iterdir()) == []
+    ddpm("sample", "--model", "bare", *FEW).done()
+    assert text_of(cwd / "samples.png")["weights"] == "raw"
+
+
+@pytest.fixture
+def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DDPM_MODEL")
+
+
+def run_of(home: Path, name: str, save_model: Callable[..., str], age: int, step: int = 3) -> str:
+    path = home / "runs" / name / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    # Another target is another architecture, so that each has an id of its own.
+    id_ = save_model(path, target={0: "v", 1: "eps", 2: "x0"}[age], training={"step": step, "steps": 3})
+    os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
+    return id_
+
+
+@pytest.mark.usefixtures("unnamed")
+def test_the_newest_finished_run_is_the_model_where_none_is_named(ddpm: Any, home: Path, save_model: Any) -> None:
+    run_of(home, "a-old", save_model, age=2)
+    newer = run_of(home, "b-newer", save_model, age=1)
+    run_of(home, "c-unfinished", save_model, age=0, step=2)
+    result = ddpm("sample", *FEW, "--json").done()
+    assert result.json["model"] == newer
+    assert "b-newer" in result.err
+
+
+@pytest.mark.usefixtures("unnamed")
+def test_the_shipped_mnist_is_the_model_where_there_is_no_finished_run(
+    ddpm: Any, home: Path, save_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_of(home, "unfinished", save_model, age=0, step=2)
+    shipped = save_model(tmp_path / "package" / "weights" / "mnist.safetensors", target="eps")
+    monkeypatch.setattr("ddpm_cli.paths.shipped", lambda: tmp_path / "package")
+    result = ddpm("sample", *FEW, "--json").done()
+    assert result.json["model"] == shipped
+    assert "model mnist (shipped" in result.err
+
+
+def test_a_name_is_a_saved_model_then_a_run_then_a_shipped_one(
+    ddpm: Any, home: Path, save_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddpm_cli.paths.shipped", lambda: tmp_path / "package")
+    saved = save_model(home / "models" / "one.safetensors", target="x0")
+    for name in ("one", "two"):
+        run = run_of(home, name, save_model, age=1)
+    for name in ("one", "two", "three"):
+        shipped = save_model(tmp_path / "package" / "weights" / f"{name}.safetensors")
+    found = [ddpm("sample", "--model", name, *FEW, "--json").done().json["model"] for name in ("one", "two", "three")]
+    assert found == [saved, run, shipped]
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("where", ["./here/model.safetensors", "model.safetensors", "here", "./here"])
+def test_a_path_is_a_file_or_a_run_folder(ddpm: Any, cwd: Path, trained: Path, where: str) -> None:
+    shutil.copytree(trained, cwd / "here")
+    shutil.copyfile(trained / "model.safetensors", cwd / "model.safetensors")
+    config = json.loads((trained / "config.json").read_text())
+    result = ddpm("sample", "--model", where, *FEW).done()
+    assert result.err.startswith("model ")
+    assert config["preset"] == "tiny"
+
+
+def test_the_variable_names_the_model_and_the_option_another(
+    ddpm: Any, home: Path, save_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(home / "models" / "other.safetensors", target="eps")
+    monkeypatch.setenv("DDPM_MODEL", "other")
+    assert "model other" in ddpm("sample", *FEW).done().err
+    assert "model tiny" in ddpm("sample", *FEW, "--model", "tiny").done().err
+
+
+def test_stderr_says_which_model_it_is_with_json_too(ddpm: Any, model: Path) -> None:
+    from ddpm_cli.checkpoint import read_info
+
+    for options in ([], ["--json"]):
+        err = ddpm("sample", *FEW, *options).done().err
+        assert "tiny" in err.splitlines()[0]
+        assert read_info(model).id[:12] in err.splitlines()[0]

@@ -1,0 +1,159 @@
+"""A model draws image k of a seed the same in any company, and refuses what is no image."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm_cli.config import SamplerConfig, ScheduleConfig, UNetConfig
+from ddpm_cli.denoiser import Condition, Denoiser, Prediction
+from ddpm_cli.errors import ModelError, NumericsError, UsageError
+from ddpm_cli.networks import build
+from ddpm_cli.sampling import DiffusionModel, SeededDraw
+from ddpm_cli.sampling.model import InnerBatches, check_images, evaluation_mode
+from ddpm_cli.schedule import Level, Schedule
+
+SHAPE = (1, 8, 8)
+CLASSES = ("zero", "one", "two")
+LEVEL: Level[Tensor] = Level(*(torch.tensor(x) for x in (5.0, 0.8, 0.6, 0.575)))
+
+
+def model(classes: tuple[str, ...] = CLASSES, **options: object) -> DiffusionModel:
+    """Random weights, large enough that label and noise matter."""
+    config = UNetConfig(SHAPE, len(classes), widths=(8, 16), blocks=1, heads=2)
+    torch.manual_seed(0)
+    network = build(config)
+    with torch.no_grad():
+        for p in network.parameters():
+            p += 0.1 * torch.randn_like(p)
+    denoiser = evaluation_mode(Denoiser(network, "v", "log-snr"), torch.device("cpu"), torch.float32)
+    sampler = SamplerConfig(steps=4, **options)  # type: ignore[arg-type]
+    return DiffusionModel(denoiser, Schedule(ScheduleConfig("cosine")), SHAPE, classes, sampler)
+
+
+def drawn(model: DiffusionModel, seed: int, images: range | list[int], labels: list[int] | None = None) -> Tensor:
+    return torch.cat(list(model.draw(seed, images, labels)))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"guidance": 2.0}, {"name": "ddpm"}, {"name": "ddim", "eta": 0.5}, {"name": "dpm++2m"}], ids=str
+)
+def test_an_image_does_not_depend_on_the_batch(options: dict[str, object]) -> None:
+    whole = drawn(replace(model(**options), batch_size=64), 3, range(64))
+    assert whole.shape == (64, *SHAPE)
+    for size, count in ((1, 4), (7, 18)):
+        part = drawn(replace(model(**options), batch_size=size), 3, range(count))
+        torch.testing.assert_close(part, whole[:count], rtol=0, atol=1e-4)
+    torch.testing.assert_close(drawn(model(**options), 3, [40, 2]), whole[[40, 2]], rtol=0, atol=1e-4)
+
+
+def test_starting_at_image_k_continues_the_seed() -> None:
+    whole = drawn(model(), 3, range(10))
+    torch.testing.assert_close(drawn(model(), 3, range(6, 10)), whole[6:], rtol=0, atol=1e-4)
+
+
+def test_seeds_share_no_image() -> None:
+    a, b = (drawn(model(), seed, range(8)) for seed in (3, 4))
+    assert float((a[:, None] - b[None]).abs().flatten(2).max(2).values.min()) > 0.1
+
+
+def test_labels_come_from_the_seed_in_any_batch() -> None:
+    labels = SeededDraw(3, range(9), SHAPE).labels(3)
+    assert len(set(labels)) > 1
+    by_seed, given = drawn(model(), 3, range(9)), drawn(model(), 3, range(9), labels)
+    torch.testing.assert_close(by_seed, given, rtol=0, atol=1e-6)
+    alone = drawn(model(), 3, [5])
+    torch.testing.assert_close(alone, by_seed[[5]], rtol=0, atol=1e-4)
+
+
+def test_labels_are_dealt_out_over_batches_in_order() -> None:
+    labels = [2, 0, 1, 1, 2]
+    whole = drawn(model(), 0, range(5), labels)
+    torch.testing.assert_close(drawn(replace(model(), batch_size=2), 0, range(5), labels), whole, rtol=0, atol=1e-4)
+    other = drawn(model(), 0, range(5), [2, 0, 1, 0, 2])
+    changed = (whole - other).abs().flatten(1).max(1).values > 1e-3
+    assert changed.tolist() == [False, False, False, True, False]
+
+
+def test_a_walk_begins_with_the_noise_of_the_seed_and_ends_with_what_is_drawn() -> None:
+    steps = list(model().walk(3, range(5)))
+    assert torch.equal(steps[0].x, SeededDraw(3, range(5), SHAPE)("start"))
+    assert [float(step.level.t) for step in steps] == pytest.approx([float(level.t) for level in model().plan()])
+    assert torch.equal(steps[-1].x, drawn(model(), 3, range(5)))
+    assert float(steps[-1].x.abs().max()) <= 1  # clipped
+
+
+def test_without_clipping_images_may_leave_the_range() -> None:
+    assert float(drawn(model(clip=False), 3, range(5)).abs().max()) > 1
+
+
+def test_guidance_moves_images_and_asks_twice() -> None:
+    off, on = model(), model(guidance=3.0)
+    assert float((drawn(off, 3, range(3)) - drawn(on, 3, range(3))).abs().max()) > 1e-3
+    assert (off.evaluations, on.evaluations) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("classes", "options", "labels"),
+    [(CLASSES, {}, [3]), (CLASSES, {}, [-1]), ((), {}, [0]), ((), {"guidance": 2.0}, None)],
+)
+def test_impossible_wishes_are_usage_errors(
+    classes: tuple[str, ...], options: dict[str, object], labels: list[int] | None
+) -> None:
+    with pytest.raises(UsageError):
+        drawn(model(classes, **options), 0, [0], labels)
+
+
+def test_an_unconditional_model_draws_too() -> None:
+    assert drawn(model(()), 0, range(3)).shape == (3, *SHAPE)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 8, 11])
+@pytest.mark.parametrize("levels", ["one", "each"])
+def test_inner_batches_are_the_direct_call(count: int, levels: str) -> None:
+    sizes = []
+
+    def direct(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        sizes.append(len(x_t))
+        clean = x_t * level.signal.reshape(-1, 1, 1, 1) + condition["label"].reshape(-1, 1, 1, 1)
+        return Prediction(clean, 2 * clean)
+
+    x, label = torch.randn(count, 1, 2, 2), torch.arange(count)
+    level = LEVEL if levels == "one" else Level(*(field + torch.arange(count) for field in LEVEL))
+    found, expected = InnerBatches(direct, 4)(x, level, {"label": label}), direct(x, level, {"label": label})
+    assert torch.equal(found.clean, expected.clean)
+    assert found.variance_fraction is not None
+    assert expected.variance_fraction is not None
+    assert torch.equal(found.variance_fraction, expected.variance_fraction)
+    assert set(sizes[:-1]) == {4}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_images_that_are_not_finite_are_refused(bad: float) -> None:
+    x = torch.rand(3, 1, 4, 4)
+    check_images(x)
+    x[1, 0, 2, 3] = bad
+    with pytest.raises(NumericsError, match="finite") as caught:
+        check_images(x)
+    assert caught.value.exit_code == 5
+    assert caught.value.hint
+
+
+def test_flat_images_are_refused_unless_one_has_content() -> None:
+    flat = torch.tensor([-1.0, 0.3, 1.0]).reshape(3, 1, 1, 1).expand(3, 1, 4, 4).clone()
+    with pytest.raises(NumericsError, match="flat"):
+        check_images(flat)
+    flat[2, 0, 0, 0] = 0.5
+    check_images(flat)
+
+
+def test_a_model_with_broken_weights_draws_nothing() -> None:
+    broken = model()
+    with torch.no_grad():
+        next(broken.denoiser.parameters())[0] = math.nan
+    with pytest.raises(NumericsError):
+        drawn(broken, 0, [0])
+    with pytest.raises(ModelError):
+        evaluation_mode(broken.denoiser, torch.device("cpu"), torch.float32)

@@ -1,0 +1,458 @@
+"""A run leaves what the contract names, and stopping it changes nothing but the time it takes."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm_cli import checkpoint, config, runs
+from ddpm_cli.config import Budget, NetworkConfig, ReportUNetConfig, RunConfig, ScheduleConfig, TrainConfig, UNetConfig
+from ddpm_cli.data import ImageSet
+from ddpm_cli.denoiser import Denoiser
+from ddpm_cli.errors import ModelError, NumericsError, UsageError
+from ddpm_cli.runs import Run
+
+NOISE = np.random.default_rng(3)
+PER_EPOCH = 3  # steps: 12 images, 4 at a time
+DRAW_SAMPLES = Run._draw_samples
+RECIPE = TrainConfig(batch_size=4, warmup=2, ema=0.3, seed=5)
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """DDPM_HOME of its own, one thread, and no pictures, which take longer than the training."""
+    monkeypatch.setenv("DDPM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(Run, "_draw_samples", lambda *_: None)
+    monkeypatch.setattr(Run, "_draw_loss", lambda _: None)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> str:
+    """Twelve images of 8x8 in two classes."""
+    for number in range(12):
+        path = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(NOISE.integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
+    return str(tmp_path / "photos")
+
+
+def recipe(photos: str, steps: int = 7, train: TrainConfig = RECIPE, **changes: Any) -> RunConfig:
+    chosen = RunConfig(
+        photos, Budget(steps=steps), "tiny", schedule=ScheduleConfig(timesteps=20), train=train, precision="float32"
+    )
+    return replace(chosen, **changes)
+
+
+def prepared(folder: Path, chosen: RunConfig) -> Run:
+    run = Run(folder, chosen, torch.device("cpu"))
+    run.prepare()
+    return run
+
+
+def finish(run: Run, stop_at: int | None = None) -> Run:
+    """Train to the end, or until somebody presses Ctrl-C amid a step, counted from 1."""
+    rows = run.batches.rows
+
+    def interrupted(step: int) -> np.ndarray:
+        run.stopped = step + 1 == stop_at
+        return rows(step)
+
+    run.batches.rows = interrupted
+    for _ in run.train():
+        pass
+    return run
+
+
+def resumed(folder: Path, **changes: Any) -> Run:
+    run = prepared(folder, replace(runs.load_config(folder), **changes))
+    run.restore()
+    return run
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+# --- a whole run ---
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of two epochs of twelve steps with everything that belongs to one; read only."""
+    place = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPM_HOME", str(place / "home"))
+        patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        for number in range(48):
+            path = place / "pets" / ("cat", "dog")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(NOISE.integers(0, 256, (12, 12), dtype=np.uint8)).save(path)
+        chosen = recipe(str(place / "pets"), budget=Budget(epochs=2), sample_every=1)
+        return finish(prepared(place / "run", chosen))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config.json", "metrics.jsonl", "train.log", "model.safetensors", "state.safetensors", "loss.png"),
+        *("samples/step-0000012.png", "samples/step-0000024.png"),
+    ],
+)
+def test_a_run_leaves(whole: Run, name: str) -> None:
+    assert (whole.folder / name).stat().st_size > 0
+
+
+def test_a_run_leaves_nothing_else(whole: Run) -> None:
+    contract = {"config.json", "metrics.jsonl", "train.log", "model.safetensors", "state.safetensors", "samples"}
+    assert {path.name for path in whole.folder.iterdir()} <= contract | {"loss.png"}
+
+
+def test_what_is_said_is_in_the_log(photos: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    finish(prepared(tmp_path / "run", recipe(photos)))
+    run = Run(tmp_path / "again", recipe(photos), torch.device("cpu"), say=said.append)
+    run.prepare()
+    finish(run)
+    log = (tmp_path / "again" / "train.log").read_text(encoding="utf-8")
+    assert said
+    assert all(sentence in log for sentence in said if sentence.startswith("epoch"))
+
+
+def test_the_config_is_the_one_the_run_had_with_its_open_choices_made(whole: Run) -> None:
+    saved = runs.load_config(whole.folder)
+    assert saved == whole.config
+    assert saved.conditional is True
+    assert saved.precision == "float32"
+
+
+def test_metrics_have_rising_steps_and_finite_numbers(whole: Run) -> None:
+    metrics = lines(whole.folder)
+    assert [line["step"] for line in metrics] == [10, 12, 20, 24]  # every tenth, and the ends of epochs
+    assert [line["epoch"] for line in metrics] == [10 / 12, 1, 20 / 12, 2]
+    for key in ("loss", "gradient", "lr", "images_per_second"):
+        assert all(math.isfinite(line[key]) and line[key] > 0 for line in metrics)
+
+
+def test_the_model_says_what_it_was_made_of(whole: Run) -> None:
+    model, info = checkpoint.load(whole.model_path)
+    assert info == whole.info
+    assert (info.shape, info.classes, info.target, info.weights) == ((1, 12, 12), ("cat", "dog"), "v", ("ema", "raw"))
+    assert (info.data["name"], info.data["images"]) == ("pets", 48)
+    assert (info.training["step"], info.training["steps"]) == (24, 24)
+    assert info.training["loss"] == pytest.approx(whole.loss)
+    assert info.parameters == sum(p.numel() for p in model.denoiser.parameters())
+
+
+def test_the_model_is_what_the_state_holds(whole: Run) -> None:
+    state, model = (checkpoint.read_tensors(path) for path in (whole.state_path, whole.model_path))
+    assert {name for name in state if not name.startswith("optimizer.")} == set(model)
+    assert all(torch.equal(state[name], value) for name, value in model.items())
+
+
+def test_the_sample_grid_shows_sixty_four_images(whole: Run) -> None:
+    with Image.open(whole.folder / "samples" / "step-0000024.png") as picture:
+        assert picture.width >= 8 * 12
+        assert picture.height >= 8 * 12
+
+
+def test_equal_runs_leave_equal_models_wherever_they_are(photos: str, tmp_path: Path) -> None:
+    first, second = (finish(prepared(tmp_path / name, recipe(photos))) for name in ("a", "b/c"))
+    assert first.model_path.read_bytes() == second.model_path.read_bytes()
+
+
+def test_pictures_on_the_way_change_no_weight(photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "_draw_samples", DRAW_SAMPLES)
+    often, never = (
+        finish(prepared(tmp_path / str(every), recipe(photos, 4, sample_every=every))).info.id for every in (1, 0)
+    )
+    assert often == never
+
+
+def test_another_seed_is_another_model(photos: str, tmp_path: Path) -> None:
+    ids = {finish(prepared(tmp_path / str(s), recipe(photos, 2, replace(RECIPE, seed=s)))).info.id for s in (1, 2)}
+    assert len(ids) == 2
+
+
+# --- stopping and going on ---
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
+@pytest.mark.parametrize("ema", [0.3, 0.0])
+@pytest.mark.parametrize("loss", ["simple", "min-snr"])
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_run_that_was_stopped_ends_in_the_same_file(
+    photos: str, tmp_path: Path, optimizer: Any, ema: float, loss: Any, conditional: bool
+) -> None:
+    train = replace(RECIPE, optimizer=optimizer, ema=ema, loss=loss, weight_decay=0.01)
+    chosen = recipe(photos, 7, train, conditional=conditional)
+    unbroken = finish(prepared(tmp_path / "unbroken", chosen))
+    stopped = finish(prepared(tmp_path / "stopped", chosen), stop_at=4)
+    assert stopped.state.step == 4
+    assert checkpoint.read_info(stopped.model_path).training["step"] == 4
+    again = finish(resumed(tmp_path / "stopped"))
+    assert again.info.id == unbroken.info.id
+    assert again.model_path.read_bytes() == unbroken.model_path.read_bytes()
+    assert again.info.weights == (("ema", "raw") if ema else ("raw",))
+
+
+NETWORKS: dict[str, Callable[[config.Shape, int], NetworkConfig]] = {
+    "batch norm": lambda shape, classes: ReportUNetConfig(shape, classes, widths=(4, 4, 4), embedding=8, heads=1),
+    "dropout": lambda shape, classes: UNetConfig(shape, classes, widths=(8,), blocks=1, attention=(), dropout=0.5),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_networks_with_a_state_of_their_own_resume_exactly_too(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    monkeypatch.setitem(config.PRESETS, "tiny", (NETWORKS[network], ""))
+    unbroken = finish(prepared(tmp_path / "unbroken", recipe(photos)))
+    finish(prepared(tmp_path / "stopped", recipe(photos)), stop_at=4)
+    assert finish(resumed(tmp_path / "stopped")).info.id == unbroken.info.id
+
+
+def test_the_loss_reported_is_the_same_when_stopped_within_the_last_epoch(photos: str, tmp_path: Path) -> None:
+    unbroken = finish(prepared(tmp_path / "unbroken", recipe(photos, 6)))
+    finish(prepared(tmp_path / "stopped", recipe(photos, 6)), stop_at=5)
+    assert finish(resumed(tmp_path / "stopped")).loss == pytest.approx(unbroken.loss, rel=1e-6)
+
+
+def test_a_stop_between_two_steps_saves_the_step_before(photos: str, tmp_path: Path) -> None:
+    run = prepared(tmp_path / "run", recipe(photos))
+    for _ in run.train():
+        run.stopped = True
+    assert checkpoint.read_info(run.model_path).training["step"] == run.state.step < 7
+
+
+def test_stopping_again_and_again_changes_nothing(photos: str, tmp_path: Path) -> None:
+    unbroken = finish(prepared(tmp_path / "unbroken", recipe(photos, 11)))
+    finish(prepared(tmp_path / "stopped", recipe(photos, 11)), stop_at=1)
+    for step in (2, 5, 6, 10):
+        finish(resumed(tmp_path / "stopped"), stop_at=step)
+    assert finish(resumed(tmp_path / "stopped")).info.id == unbroken.info.id
+
+
+def test_metrics_go_on_without_doubles_and_forget_what_the_state_does_not_know(photos: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    finish(prepared(folder, recipe(photos, 9)), stop_at=4)
+    before = lines(folder)
+    assert [line["step"] for line in before] == [3, 4]
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:  # a crash after the last save, amid a line
+        file.write(json.dumps({**before[-1], "step": 6}) + '\n{"step": 9, "lo')
+    finish(resumed(folder))
+    assert [line["step"] for line in lines(folder)] == [3, 4, 6, 9]
+    assert lines(folder)[:2] == before
+
+
+def test_a_longer_budget_extends_a_finished_run(photos: str, tmp_path: Path) -> None:
+    flat = replace(RECIPE, warmup=0, decay="constant", ema=0.0)  # nothing in it depends on the length of the run
+    finish(prepared(tmp_path / "short", recipe(photos, 3, flat)))
+    extended = finish(resumed(tmp_path / "short", budget=Budget(steps=7)))
+    long = finish(prepared(tmp_path / "long", recipe(photos, 7, flat)))
+    assert extended.info.id == long.info.id
+    assert checkpoint.read_info(extended.model_path).training["step"] == 7
+    assert runs.load_config(tmp_path / "short").budget == Budget(steps=7)
+
+
+def test_resuming_a_finished_run_as_it_is_changes_no_file_of_weights(photos: str, tmp_path: Path) -> None:
+    run = finish(prepared(tmp_path / "run", recipe(photos, 3)))
+    before = run.model_path.read_bytes(), run.state_path.read_bytes(), lines(run.folder)
+    finish(resumed(run.folder))
+    assert before == (run.model_path.read_bytes(), run.state_path.read_bytes(), lines(run.folder))
+
+
+def test_minutes_become_the_steps_that_fit_and_stay_them(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepared(tmp_path / "run", recipe(photos, budget=Budget(minutes=0.25)))
+    # A step takes half a second, all else nothing.
+    clock = SimpleNamespace(perf_counter=lambda: 0.5 * run.state.step, strftime=time.strftime)
+    monkeypatch.setattr(runs, "time", clock)
+    finish(run, stop_at=9)
+    steps = run.state.steps
+    assert steps is not None
+    assert 0.9 * 30 <= steps <= 30
+    run = resumed(run.folder)
+    assert run.state.steps == steps
+    assert finish(run).state.step == steps
+    assert checkpoint.read_info(run.model_path).training["steps"] == steps
+
+
+# --- states that cannot be taken up ---
+
+
+def stopped_run(photos: str, folder: Path) -> Path:
+    return finish(prepared(folder, recipe(photos)), stop_at=4).folder
+
+
+def test_the_state_of_another_network_is_refused(photos: str, tmp_path: Path) -> None:
+    folder = stopped_run(photos, tmp_path / "run")
+    run = prepared(folder, replace(runs.load_config(folder), conditional=False))
+    with pytest.raises(ModelError, match="unknown tensor"):
+        run.restore()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tensors: tensors.pop("raw.stem.bias"),
+        lambda tensors: tensors.pop("ema.stem.bias"),
+        lambda tensors: tensors.pop("optimizer.exp_avg.stem.bias"),
+        lambda tensors: tensors.pop("optimizer.step.stem.bias"),
+        lambda tensors: tensors.update({"optimizer.exp_avg.nothing": torch.zeros(1)}),
+        lambda tensors: tensors.update({"optimizer.exp_avg.stem.bias": torch.zeros(1)}),
+        lambda tensors: tensors.update({"raw.stem.bias": torch.zeros(1)}),
+    ],
+    ids=[
+        "no raw",
+        "no ema",
+        "no moment",
+        "no step",
+        "unknown moment",
+        "moment of a wrong shape",
+        "raw of a wrong shape",
+    ],
+)
+def test_a_state_that_is_not_whole_is_refused(
+    photos: str, tmp_path: Path, damage: Callable[[dict[str, torch.Tensor]], object]
+) -> None:
+    folder = stopped_run(photos, tmp_path / "run")
+    about, _ = checkpoint.read_header(folder / "state.safetensors")
+    tensors = checkpoint.read_tensors(folder / "state.safetensors")
+    damage(tensors)
+    checkpoint.write_tensors(folder / "state.safetensors", tensors, about)
+    with pytest.raises(ModelError):
+        resumed(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"kind": "diffusion"}, {"step": None}, {"step": -1}, {"steps": "7"}, {"run": {}}, {"format": 2}]
+)
+def test_a_state_that_says_something_else_is_refused(photos: str, tmp_path: Path, change: dict[str, object]) -> None:
+    folder = stopped_run(photos, tmp_path / "run")
+    about, _ = checkpoint.read_header(folder / "state.safetensors")
+    tensors = checkpoint.read_tensors(folder / "state.safetensors")
+    checkpoint.write_tensors(folder / "state.safetensors", tensors, about | change)
+    with pytest.raises(ModelError):
+        resumed(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"dataset": 3}', b"\xff", None])
+def test_a_config_that_cannot_be_read_is_a_model_error(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ModelError):
+        runs.load_config(tmp_path)
+
+
+# --- what is learned, and from what ---
+
+
+@pytest.mark.parametrize(
+    ("preset", "asked", "learned"),
+    [("tiny", None, True), ("tiny", False, False), ("report", None, False), ("report", True, True)],
+)
+def test_labels_are_learned_where_there_are_some_except_by_the_report(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str, asked: bool | None, learned: bool
+) -> None:
+    if preset == "report":
+        monkeypatch.setitem(config.PRESETS, "report", (NETWORKS["batch norm"], ""))
+    run = prepared(tmp_path / "run", recipe(photos, preset=preset, conditional=asked))
+    assert run.config.conditional is learned
+    assert run.info.classes == (("cat", "dog") if learned else ())
+    assert run.info.network.classes == (2 if learned else 0)
+    assert not run.folder.exists()
+
+
+def test_without_labels_a_run_is_unconditional_and_cannot_be_asked_otherwise(photos: str, tmp_path: Path) -> None:
+    cats = str(Path(photos) / "cat")
+    assert prepared(tmp_path / "run", recipe(cats)).config.conditional is False
+    with pytest.raises(UsageError, match="no labels"):
+        prepared(tmp_path / "run", recipe(cats, conditional=True))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (7, 3, 5, 4), (300, 1, 8, 8)])
+def test_the_statistics_are_those_of_all_pixels_between_minus_one_and_one(shape: tuple[int, ...]) -> None:
+    pixels = NOISE.integers(0, 256, shape, dtype=np.uint8)
+    said = runs.describe(ImageSet("pets", pixels))
+    scaled = pixels.astype(np.float64) / 255 * 2 - 1
+    assert (said["name"], said["images"]) == ("pets", shape[0])
+    assert said["mean"] == pytest.approx(scaled.mean(), abs=1e-6)
+    assert said["std"] == pytest.approx(scaled.std(), abs=1e-6)
+
+
+# --- numbers that break ---
+
+
+def break_from(monkeypatch: pytest.MonkeyPatch, run: Run, first: int, until: int = 10**9) -> None:
+    """Make the loss of the steps first..until, counted from 1, something else than a number."""
+    right = Denoiser.loss
+
+    def loss(self: Denoiser, *args: Any) -> torch.Tensor:
+        return right(self, *args) * (math.nan if first <= run.state.step + 1 <= until else 1)
+
+    monkeypatch.setattr(Denoiser, "loss", loss)
+
+
+@pytest.mark.parametrize("network", ["unet", "batch norm"])
+def test_broken_steps_change_nothing_and_are_forgiven(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    if network in NETWORKS:
+        monkeypatch.setitem(config.PRESETS, "tiny", (NETWORKS[network], ""))
+    run = prepared(tmp_path / "run", recipe(photos, 30, replace(RECIPE, ema=0.0)))
+    break_from(monkeypatch, run, 7, until=24)
+    after: dict[int, list[torch.Tensor]] = {}
+    for at in run.train():
+        state = run.state.denoiser.network.state_dict()
+        after[at.step] = [value.clone() for value in state.values() if value.is_floating_point()]
+    assert not all(map(torch.equal, after[24], after[30]))
+    by_step = {line["step"]: line["loss"] for line in lines(run.folder)}
+    assert by_step[12] is None
+    assert by_step[30] > 0
+    assert checkpoint.read_info(run.model_path).training["step"] == 30
+    assert all(map(torch.equal, after[6], after[24]))
+
+
+def test_twenty_broken_steps_end_a_run_and_leave_its_last_save_alone(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, saved, at = prepared(tmp_path / "run", recipe(photos, 100)), b"", None
+    break_from(monkeypatch, run, 7)
+    with pytest.raises(NumericsError, match="not a finite number") as caught:  # noqa: PT012
+        for at in run.train():
+            if at.step == 6:
+                run.save()
+                saved = run.model_path.read_bytes()
+    assert caught.value.exit_code == 5
+    assert 7 + 20 - 1 <= run.state.step <= 7 + 20 + runs.EVERY
+    assert run.model_path.read_bytes() == saved
+    model, info = checkpoint.load(run.model_path)
+    assert info.training["step"] == 6
+    assert all(bool(p.isfinite().all()) for p in model.denoiser.parameters())
+
+
+def test_a_run_that_breaks_before_its_first_save_keeps_its_good_weights_too(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepared(tmp_path / "run", recipe(photos, 100))
+    break_from(monkeypatch, run, 7)
+    with pytest.raises(NumericsError, match="not a finite number"):
+        finish(run)
+    checkpoint.load(run.model_path)  # as the hint of the error says

@@ -1,0 +1,281 @@
+"""Training learns, belongs to its seed and steps alone, and survives numbers that are not finite."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from ddpm_cli.config import NetworkConfig, ReportUNetConfig, ScheduleConfig, TrainConfig, UNetConfig, network_for
+from ddpm_cli.denoiser import Denoiser
+from ddpm_cli.networks import build
+from ddpm_cli.schedule import Schedule
+from ddpm_cli.training import Batches, StepReport, TrainState, learning_rate, train
+from ddpm_cli.training.batches import Batch
+
+SHAPE = (1, 8, 8)
+SCHEDULE = Schedule(ScheduleConfig("cosine"))
+UNET = UNetConfig(SHAPE, 3, widths=(8, 16), blocks=1, heads=2)
+REPORT = ReportUNetConfig(SHAPE, 3, widths=(8, 8, 16), embedding=16, heads=2)
+NETWORKS = pytest.mark.parametrize("network", [UNET, REPORT], ids=["unet", "report"])
+CPU = torch.device("cpu")
+
+
+def batches(config: TrainConfig, count: int = 20, shape: tuple[int, int, int] = SHAPE, classes: int = 3) -> Batches:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, *shape), generator=draw, dtype=torch.uint8)
+    labels = torch.arange(count) % classes if classes else None
+    return Batches(images, labels, classes, SCHEDULE, config, CPU)
+
+
+def fresh(network: NetworkConfig, config: TrainConfig, steps: int | None) -> TrainState:
+    torch.manual_seed(config.seed)
+    return TrainState.fresh(Denoiser(build(network), config.target, network.time), config, steps)
+
+
+def run(
+    state: TrainState, config: TrainConfig, steps: int, work: Callable[[int], Batch] | None = None
+) -> list[StepReport]:
+    """Train up to a step, as a caller does that stops early."""
+    reports = []
+    for report in train(state, work or batches(config), config):  # type: ignore[arg-type]
+        reports.append(report)
+        if report.step == steps:
+            break
+    return reports
+
+
+def everything(state: TrainState) -> dict[str, torch.Tensor]:
+    """Weights, buffers, average and the optimizer's moments and counters, copied."""
+    found = {f"raw.{name}": value for name, value in state.denoiser.network.state_dict().items()}
+    if state.average is not None:
+        found |= {f"ema.{name}": value for name, value in state.average.state.items()}
+    for number, moments in state.optimizer.state_dict()["state"].items():
+        found |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+    return {name: value.clone() for name, value in found.items()}
+
+
+def differing(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> list[str]:
+    assert a.keys() == b.keys()
+    return [name for name in a if not torch.equal(a[name], b[name])]
+
+
+# --- the learning rate -----------------------------------------------------------------------------------------------
+
+
+def test_the_rate_rises_to_its_peak_and_falls_in_a_line_to_0_at_the_end() -> None:
+    config = TrainConfig(lr=0.01, warmup=4, decay="linear")
+    rates = [learning_rate(step, 104, config) for step in range(105)]
+    assert rates[:5] == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
+    assert rates[4:] == pytest.approx([0.01 * (100 - k) / 100 for k in range(101)])
+
+
+def test_or_in_half_a_cosine_or_not_at_all() -> None:
+    cosine = TrainConfig(lr=0.01, warmup=0, decay="cosine")
+    assert [learning_rate(k, 100, cosine) for k in (0, 25, 50, 75, 100)] == pytest.approx(
+        [0.01 * (1 + math.cos(math.pi * u)) / 2 for u in (0, 0.25, 0.5, 0.75, 1)], abs=1e-15
+    )
+    constant = TrainConfig(lr=0.01, warmup=0, decay="constant")
+    assert {learning_rate(k, 100, constant) for k in range(100)} == {0.01}
+
+
+def test_a_short_run_warms_up_over_a_tenth_of_itself() -> None:
+    rates = [learning_rate(step, 50, TrainConfig(lr=0.01, warmup=200)) for step in range(50)]
+    assert rates.index(max(rates)) == 5
+    assert max(rates) == pytest.approx(0.01)
+
+
+def test_while_the_budget_is_unknown_the_rate_only_rises() -> None:
+    config = TrainConfig(lr=0.01, warmup=4)
+    assert [learning_rate(k, None, config) for k in (0, 3, 4, 1000)] == pytest.approx([0.002, 0.008, 0.01, 0.01])
+
+
+def test_the_loop_uses_and_reports_this_rate() -> None:
+    config = TrainConfig(batch_size=2, warmup=3)
+    state = fresh(UNET, config, 40)
+    for k, report in enumerate(train(state, batches(config), config)):
+        assert report.step == k + 1
+        assert report.lr == state.optimizer.param_groups[0]["lr"] == learning_rate(k, 40, config)
+
+
+# --- one step and many -----------------------------------------------------------------------------------------------
+
+
+@NETWORKS
+def test_the_first_step_of_adam_is_the_rate_times_the_sign_of_the_gradient(network: NetworkConfig) -> None:
+    config = TrainConfig(batch_size=4, warmup=0, clip=0, optimizer="adam", lr=1e-3)
+    state = fresh(network, config, 100)
+    mirror = copy.deepcopy(state.denoiser).train()
+    batch = batches(config)(0)
+    loss = mirror.loss(batch.x_0, batch.level, batch.eps, batch.condition).mean()
+    loss.backward()
+    (report,) = run(state, config, 1)
+    assert float(report.loss) == pytest.approx(float(loss.detach()), rel=1e-5)
+    total = sum(float(p.grad.square().sum()) for p in mirror.parameters() if p.grad is not None)
+    assert float(report.gradient) == pytest.approx(math.sqrt(total), rel=1e-4)
+    for before, after in zip(mirror.parameters(), state.denoiser.parameters(), strict=True):
+        assert before.grad is not None
+        clear = before.grad.abs() > 1e-4  # against Adam's epsilon of 1e-8
+        expected = before.detach() - 1e-3 * before.grad.sign()
+        torch.testing.assert_close(after.detach()[clear], expected[clear], rtol=0, atol=2e-6)
+
+
+def test_a_long_gradient_is_cut_to_the_clip_and_reported_uncut() -> None:
+    loose, tight = (TrainConfig(batch_size=4, warmup=0, clip=clip, lr=1e-3) for clip in (0.0, 1e-3))
+    a, b = fresh(UNET, loose, 10), fresh(UNET, tight, 10)
+    (uncut,), (cut,) = run(a, loose, 1), run(b, tight, 1)
+    assert torch.equal(uncut.gradient, cut.gradient)
+    # Adam's first moment is a tenth of the gradient it saw.
+    seen = math.sqrt(sum(float(m["exp_avg"].square().sum()) for m in b.optimizer.state.values())) * 10
+    assert seen == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("target", ["eps", "x0", "v"])
+def test_one_batch_can_be_learned_by_heart(target: str) -> None:
+    config = TrainConfig(target=target, batch_size=8, lr=5e-3, warmup=10, label_drop=0)  # type: ignore[arg-type]
+    network = network_for("tiny", SHAPE, 0)
+    work = batches(config, 2, classes=0)(0)
+    losses = [float(report.loss) for report in run(fresh(network, config, 150), config, 150, lambda _: work)]
+    assert losses[0] > 5 * losses[-1]
+
+
+@NETWORKS
+@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
+def test_training_in_two_parts_is_training_in_one(network: NetworkConfig, optimizer: str) -> None:
+    config = TrainConfig(batch_size=4, optimizer=optimizer, warmup=3)  # type: ignore[arg-type]
+    one, two = fresh(network, config, 12), fresh(network, config, 12)
+    losses = [float(report.loss) for report in run(one, config, 12)]
+    parts = [float(report.loss) for report in run(two, config, 5) + run(two, config, 12)]
+    assert parts == losses
+    assert not differing(everything(one), everything(two))
+    assert (two.step, len(set(losses))) == (12, 12)
+
+
+@NETWORKS
+def test_taking_up_a_copy_of_the_state_changes_nothing(network: NetworkConfig) -> None:
+    config = TrainConfig(batch_size=4, warmup=3)
+    one, first = fresh(network, config, 12), fresh(network, config, 12)
+    run(one, config, 12)
+    run(first, config, 5)
+    second = fresh(network, TrainConfig(batch_size=4, warmup=3, seed=9), 12)
+    second.denoiser.load_state_dict(copy.deepcopy(first.denoiser.state_dict()))
+    second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
+    assert second.average is not None
+    assert first.average is not None
+    for name, value in second.average.state.items():
+        value.copy_(first.average.state[name])
+    second.step = first.step
+    run(second, config, 12)
+    assert not differing(everything(one), everything(second))
+
+
+def test_dropout_belongs_to_the_step_too() -> None:
+    network = UNetConfig(SHAPE, 3, widths=(8,), blocks=1, attention=(), heads=2, dropout=0.5)
+    config = TrainConfig(batch_size=4, warmup=0)
+    one, two = fresh(network, config, 6), fresh(network, config, 6)
+    run(one, config, 6)
+    run(two, config, 3)
+    torch.manual_seed(12345)  # as in another process
+    run(two, config, 6)
+    assert not differing(everything(one), everything(two))
+
+
+def test_the_average_follows_the_weights_over_its_share_of_the_run() -> None:
+    config = TrainConfig(batch_size=4, ema=0.25, warmup=0)
+    state = fresh(UNET, config, 8)
+    expected = {name: value.clone() for name, value in state.denoiser.network.state_dict().items()}
+    for k, _ in enumerate(train(state, batches(config), config)):
+        decay = min(0.5 ** (1 / (0.25 * 8)), (1 + k) / (10 + k))
+        for name, value in state.denoiser.network.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * value
+    assert state.average is not None
+    for name, value in state.average.state.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)
+    assert fresh(UNET, TrainConfig(ema=0), 8).average is None
+
+
+def test_training_stops_at_its_budget_and_leaves_training_mode_on() -> None:
+    config = TrainConfig(batch_size=2)
+    state = fresh(UNET, config, 3)
+    assert [report.step for report in train(state, batches(config), config)] == [1, 2, 3]
+    assert list(train(state, batches(config), config)) == []
+    assert state.denoiser.training
+
+
+# --- numbers that are not finite -------------------------------------------------------------------------------------
+
+
+def poisoned(work: Batches, bad: set[int], value: float) -> Callable[[int], Batch]:
+    def call(step: int) -> Batch:
+        batch = work(step)
+        if step not in bad:
+            return batch
+        x_0 = batch.x_0.clone()
+        x_0[0, 0, 0, 0] = value
+        return batch._replace(x_0=x_0)
+
+    return call
+
+
+@NETWORKS
+@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count(
+    network: NetworkConfig, optimizer: str, value: float
+) -> None:
+    config = TrainConfig(batch_size=4, warmup=0, ema=0, weight_decay=0.1, optimizer=optimizer)  # type: ignore[arg-type]
+    state = fresh(network, config, 10)
+    work = poisoned(batches(config), {2, 3, 5}, value)
+    run(state, config, 2, work)
+    before = everything(state)
+    broken = [int(report.broken) for report in run(state, config, 4, work)]
+    assert not differing(before, everything(state))
+    broken += [int(report.broken) for report in run(state, config, 7, work)]
+    assert broken == [1, 2, 0, 1, 0]
+    assert state.step == 7
+    assert differing(before, everything(state))
+    assert all(bool(torch.isfinite(x).all()) for x in everything(state).values())
+
+
+@NETWORKS
+def test_the_average_never_takes_up_a_number_that_is_not_finite(network: NetworkConfig) -> None:
+    config = TrainConfig(batch_size=4, warmup=0)
+    state = fresh(network, config, 10)
+    run(state, config, 4, poisoned(batches(config), {1}, math.nan))
+    assert all(bool(torch.isfinite(x).all()) for x in everything(state).values())
+
+
+def test_a_loss_that_is_finite_with_a_gradient_that_is_not_is_skipped_too() -> None:
+    config = TrainConfig(batch_size=4, warmup=0, ema=0)
+    state = fresh(UNET, config, 10)
+    run(state, config, 1)
+    before = everything(state)
+    next(state.denoiser.parameters()).register_hook(lambda gradient: gradient * math.inf)
+    (report,) = run(state, config, 2)
+    assert bool(torch.isfinite(report.loss))
+    assert int(report.broken) == 1
+    assert not differing(before, everything(state))
+
+
+def test_scaling_the_loss_changes_nothing_but_the_scale() -> None:
+    config = TrainConfig(batch_size=4, warmup=0)
+    plain, scaled = fresh(UNET, config, 5), fresh(UNET, config, 5)
+    scaled.scale = torch.tensor([1024.0, 1998.0])  # one good step before it doubles
+    run(plain, config, 5)
+    run(scaled, config, 1)
+    assert scaled.scale.tolist() == [1024, 1999]
+    run(scaled, config, 2)
+    assert scaled.scale.tolist() == [2048, 0]
+    run(scaled, config, 5)
+    for name, value in everything(plain).items():
+        torch.testing.assert_close(everything(scaled)[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_scale_is_halved_at_every_overflow() -> None:
+    config = TrainConfig(batch_size=4, warmup=0)
+    state = fresh(UNET, config, 5)
+    state.scale = torch.tensor([1024.0, 7.0])
+    next(state.denoiser.parameters()).register_hook(lambda gradient: gradient * math.inf)
+    assert [int(report.broken) for report in run(state, config, 2)] == [1, 2]
+    assert state.scale.tolist() == [256, 0]
