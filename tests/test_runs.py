@@ -23,9 +23,8 @@ from ddpm_cli.errors import ModelError, NumericsError, UsageError
 from ddpm_cli.runs import Run
 
 NOISE = np.random.default_rng(3)
-PER_EPOCH = 3  # steps: 12 images, 4 at a time
 DRAW_SAMPLES = Run._draw_samples
-RECIPE = TrainConfig(batch_size=4, warmup=2, ema=0.3, seed=5)
+RECIPE = TrainConfig(batch_size=4, warmup=2, ema=0.3, seed=5)  # three steps an epoch of the twelve photos
 
 
 @pytest.fixture(autouse=True)
@@ -124,13 +123,13 @@ def test_a_run_leaves_nothing_else(whole: Run) -> None:
 
 def test_what_is_said_is_in_the_log(photos: str, tmp_path: Path) -> None:
     said: list[str] = []
-    finish(prepared(tmp_path / "run", recipe(photos)))
-    run = Run(tmp_path / "again", recipe(photos), torch.device("cpu"), say=said.append)
+    run = Run(tmp_path / "run", recipe(photos), torch.device("cpu"), say=said.append)
     run.prepare()
     finish(run)
-    log = (tmp_path / "again" / "train.log").read_text(encoding="utf-8")
-    assert said
-    assert all(sentence in log for sentence in said if sentence.startswith("epoch"))
+    log = (run.folder / "train.log").read_text(encoding="utf-8")
+    epochs = [sentence for sentence in said if sentence.startswith("epoch ")]
+    assert len(epochs) == 3  # two whole ones, and the end
+    assert all(sentence in log for sentence in epochs)
 
 
 def test_the_config_is_the_one_the_run_had_with_its_open_choices_made(whole: Run) -> None:
@@ -226,10 +225,13 @@ def test_networks_with_a_state_of_their_own_resume_exactly_too(
     assert finish(resumed(tmp_path / "stopped")).info.id == unbroken.info.id
 
 
-def test_the_loss_reported_is_the_same_when_stopped_within_the_last_epoch(photos: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop_at", range(1, 6))
+def test_a_stop_anywhere_ends_in_the_same_file_with_the_same_loss(photos: str, tmp_path: Path, stop_at: int) -> None:
     unbroken = finish(prepared(tmp_path / "unbroken", recipe(photos, 6)))
-    finish(prepared(tmp_path / "stopped", recipe(photos, 6)), stop_at=5)
-    assert finish(resumed(tmp_path / "stopped")).loss == pytest.approx(unbroken.loss, rel=1e-6)
+    finish(prepared(tmp_path / "stopped", recipe(photos, 6)), stop_at)
+    again = finish(resumed(tmp_path / "stopped"))
+    assert again.loss == pytest.approx(unbroken.loss, rel=1e-6)
+    assert again.model_path.read_bytes() == unbroken.model_path.read_bytes()
 
 
 def test_a_stop_between_two_steps_saves_the_step_before(photos: str, tmp_path: Path) -> None:
@@ -341,7 +343,7 @@ def test_a_state_that_is_not_whole_is_refused(
 
 
 @pytest.mark.parametrize(
-    "change", [{"kind": "diffusion"}, {"step": None}, {"step": -1}, {"steps": "7"}, {"run": {}}, {"format": 2}]
+    "change", [{"kind": "diffusion"}, {"step": None}, {"step": -1}, {"steps": "7"}, {"run": {}}, {"format": 2}], ids=str
 )
 def test_a_state_that_says_something_else_is_refused(photos: str, tmp_path: Path, change: dict[str, object]) -> None:
     folder = stopped_run(photos, tmp_path / "run")
@@ -433,7 +435,7 @@ def test_broken_steps_change_nothing_and_are_forgiven(
 def test_twenty_broken_steps_end_a_run_and_leave_its_last_save_alone(
     photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, saved, at = prepared(tmp_path / "run", recipe(photos, 100)), b"", None
+    run, saved = prepared(tmp_path / "run", recipe(photos, 100)), b""
     break_from(monkeypatch, run, 7)
     with pytest.raises(NumericsError, match="not a finite number") as caught:  # noqa: PT012
         for at in run.train():

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from ddpm_cli.sampling import DiffusionModel
 
 FORMAT = 1
+DAMAGED = "Copy or download it again, or train anew."
 MAX_HEADER = 16 * 2**20  # bytes; the header of a thousand-layer model stays below one of these sixteen MiB
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}  # what a tensor may be, and the bytes of one element
 Weights = Literal["ema", "raw"]
+Header = Mapping[str, tuple[str, tuple[int, ...]]]  # of every tensor: dtype and shape
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], about: Mapping[st
     files.write_bytes(path, save(plain, {"ddpm": json.dumps(about, sort_keys=True, allow_nan=False)}))
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[str, tuple[int, ...]]]]:
+def read_header(path: Path) -> tuple[dict[str, Any], Header]:
     """The description in a file, and dtype and shape of every tensor, without torch and without the tensors.
 
     Raises:
@@ -138,8 +140,8 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[str, tuple[
                 raise ValueError(f"header of {length} bytes in a file of {size}")
             header = json.loads(file.read(length))
         about = json.loads(header.pop("__metadata__")["ddpm"])
-        tensors = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        tensors = {name: (str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in header.items()}
+        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
         if size != 8 + length + end:
             raise ValueError(f"{size} bytes, expected {8 + length + end}")
         if not isinstance(about, dict):
@@ -148,15 +150,13 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[str, tuple[
         if not isinstance(newest, int):
             raise TypeError("format")
     except FileNotFoundError as error:
-        raise ModelError(f"there is no model file {path}", "See what there is: ddpm sample --help") from error
+        raise ModelError(f"there is no model file {path}", "Without --model, ddpm takes the newest run.") from error
     except IsADirectoryError as error:
         raise ModelError(f"{path} is a folder, expected a .safetensors file or a run folder") from error
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
-        raise ModelError(
-            f"{path} is not a whole model file of ddpm ({_brief(error)})", "Copy or download it again, or train anew."
-        ) from error
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, struct.error) as error:
+        raise ModelError(f"{path} is not a whole model file of ddpm ({_brief(error)})", DAMAGED) from error
     if newest > FORMAT:
         raise ModelError(
             f"{path} has format {newest}, and this version reads up to {FORMAT}",
@@ -194,11 +194,11 @@ def read_info(path: Path) -> Info:
 
 
 def _info(path: Path, about: Mapping[str, Any]) -> Info:
-    if about.get("kind") not in LOADERS:
+    if not isinstance(about.get("kind"), str) or about["kind"] not in LOADERS:
         raise ModelError(f"{path} holds {about.get('kind')!r}, expected one of: {', '.join(LOADERS)}")
     try:
         return Info.from_dict(about)
-    except (DdpmError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (DdpmError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"{path} describes no model that can be built ({_brief(error)})") from error
 
 
@@ -214,16 +214,16 @@ def save(path: Path, tensors: Mapping[str, "Tensor"], info: Info) -> Info:
         The description as written.
     """
     weights: tuple[Weights, ...] = tuple(w for w in ("ema", "raw") if any(n.startswith(f"{w}.") for n in tensors))
-    info = replace(info, weights=weights, id=model_id(info, tensors))
+    info = replace(info, weights=weights, id=model_id(info.architecture(), tensors))
     write_tensors(path, tensors, info.to_dict())
     return info
 
 
-def model_id(info: Info, tensors: Mapping[str, "Tensor"]) -> str:
+def model_id(architecture: Mapping[str, Any], tensors: Mapping[str, "Tensor"]) -> str:
     """sha256 over the architecture and the tensors, by name: dtype, shape and bytes of each."""
     import torch
 
-    digest = hashlib.sha256(json.dumps(info.architecture(), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
@@ -243,7 +243,7 @@ def load(path: Path, weights: Weights | None = None) -> tuple["DiffusionModel", 
     """
     about, tensors = read_header(path)
     info = _info(path, about)
-    return LOADERS[about["kind"]](path, info, tensors, weights or info.weights[0]), info
+    return LOADERS[about["kind"]](path, about, info, tensors, weights or info.weights[0]), info
 
 
 def build_denoiser(info: Info) -> "Denoiser":
@@ -254,26 +254,22 @@ def build_denoiser(info: Info) -> "Denoiser":
     return Denoiser(build(info.network), info.target, info.network.time)
 
 
-def check_state(
-    path: Path, found: Mapping[str, tuple[str, tuple[int, ...]]], prefix: str, expected: "Mapping[str, Tensor]"
-) -> None:
-    """Refuse a file whose tensors below a prefix are not exactly a network's state, by name, shape and dtype.
+def check_tensors(path: Path, found: Header, expected: "Mapping[str, Tensor]") -> None:
+    """Refuse a file whose tensors are not exactly the expected ones, by name, shape and kind of number.
 
     Raises:
         ModelError: naming the first tensor that is missing, unknown or wrong.
     """
-    there = {name.removeprefix(prefix): entry for name, entry in found.items() if name.startswith(prefix)}
-    for name in sorted(expected.keys() ^ there.keys()):
-        raise ModelError(f"{path} {'lacks' if name in expected else 'has an unknown'} tensor {prefix}{name}")
-    for name, (dtype, shape) in there.items():
+    for name in sorted(expected.keys() ^ found.keys()):
+        raise ModelError(f"{path} {'lacks' if name in expected else 'has an unknown'} tensor {name}")
+    for name, (dtype, shape) in found.items():
         whole = not expected[name].is_floating_point()
         if shape != tuple(expected[name].shape) or dtype not in DTYPES or whole != (dtype == "I64"):
-            wanted = tuple(expected[name].shape)
-            raise ModelError(f"{path} has {prefix}{name} as {dtype} {shape}, expected {wanted}")
+            raise ModelError(f"{path} has {name} as {dtype} {shape}, expected {tuple(expected[name].shape)}")
 
 
 def _load_diffusion(
-    path: Path, info: Info, found: Mapping[str, tuple[str, tuple[int, ...]]], weights: Weights
+    path: Path, about: Mapping[str, Any], info: Info, found: Header, weights: Weights
 ) -> "DiffusionModel":
     import torch
 
@@ -288,17 +284,17 @@ def _load_diffusion(
     with torch.device("meta"):  # shapes only: a lying header allocates nothing
         denoiser = build_denoiser(info)
     expected = denoiser.network.state_dict()
-    for kind in info.weights:
-        check_state(path, found, f"{kind}.", expected)
+    check_tensors(path, found, {f"{kind}.{name}": value for kind in info.weights for name, value in expected.items()})
     tensors = read_tensors(path)
-    if model_id(info, tensors) != info.id:
-        raise ModelError(f"{path} does not hold the weights that it was written with (its id differs)")
+    # Over the file's own words: a later version may describe the same architecture with more of them.
+    if model_id({key: about[key] for key in info.architecture()}, tensors) != info.id:
+        raise ModelError(f"{path} does not hold the weights that it was written with (its id differs)", DAMAGED)
     state = {
         name: tensor.float() if (tensor := tensors[f"{weights}.{name}"]).is_floating_point() else tensor
         for name in expected
     }
     denoiser.network.load_state_dict(state, assign=True)
-    return DiffusionModel(denoiser, Schedule(info.schedule), info.shape, info.classes, info.sampler)
+    return DiffusionModel(denoiser.eval(), Schedule(info.schedule), info.shape, info.classes, info.sampler)
 
 
 LOADERS: dict[str, Callable[..., "DiffusionModel"]] = {"diffusion": _load_diffusion}

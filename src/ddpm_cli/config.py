@@ -60,6 +60,9 @@ BETA_RANGES: dict[Kind, tuple[float, float]] = {
 }
 
 
+MAX_TIMESTEPS = 1_000_000  # a thousand times the usual, and still only megabytes
+
+
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
     """Which noise schedule.
@@ -94,14 +97,16 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         if self.kind not in SCHEDULES:
             raise unknown_name("schedule", self.kind, SCHEDULES)
-        _check(_is_whole(self.timesteps, 1), "timesteps", self.timesteps, "a whole number of at least 1")
+        fine = _is_whole(self.timesteps, 1) and self.timesteps <= MAX_TIMESTEPS
+        _check(fine, "timesteps", self.timesteps, f"a whole number of 1 to {MAX_TIMESTEPS:,}")
         for name, beta in (("beta-start", self.beta_start), ("beta-end", self.beta_end)):
             _check(beta is None or 0 < beta < 1, name, beta, "a number inside (0, 1)")
             _check(beta is None or self.kind in BETA_RANGES, name, beta, f"none: {self.kind} has no beta range")
         _check(0 < self.max_beta < 1, "max-beta", self.max_beta, "a number inside (0, 1)")
         _check(math.isfinite(self.offset) and self.offset >= 0, "offset", self.offset, "a number of at least 0")
-        _check(self.start < self.end, "start of the sigmoid", self.start, f"a number below its end, {self.end}")
-        _check(self.tau > 0, "tau", self.tau, "a number above 0")
+        fine = -math.inf < self.start < self.end < math.inf
+        _check(fine, "start of the sigmoid", self.start, f"a number below its end, {self.end}")
+        _check(0 < self.tau < math.inf, "tau", self.tau, "a number above 0")
         _check((self.kind == "custom") == bool(self.betas), "number of betas", len(self.betas), "some, only for custom")
         for t, beta in enumerate(self.betas, 1):
             _check(0 < beta < 1, f"beta of level {t}", beta, "a number inside (0, 1)")
@@ -124,7 +129,8 @@ class ScheduleConfig:
 
 
 def _check_shape(shape: Shape) -> None:
-    fine = all(_is_whole(size, 1) and size <= 4096 for size in shape)
+    sizes: tuple[int, ...] = shape
+    fine = len(sizes) == 3 and all(_is_whole(size, 1) and size <= 4096 for size in sizes)
     _check(fine, "image shape", shape, "channels, height and width of 1 to 4096")
 
 
@@ -150,11 +156,13 @@ class ReportUNetConfig:
     def __post_init__(self) -> None:
         _check_shape(self.shape)
         _check(_is_whole(self.classes, 0), "classes", self.classes, "a whole number of at least 0")
-        fine = all(_is_whole(width, 1) and width <= 8192 for width in self.widths)
+        widths: tuple[int, ...] = self.widths
+        fine = len(widths) == 3 and all(_is_whole(width, 1) and width <= 8192 for width in widths)
         _check(fine, "widths", self.widths, "three whole numbers of 1 to 8192")
         _check(_is_whole(self.heads, 1), "heads", self.heads, "a whole number of at least 1")
         _check(self.widths[-1] % self.heads == 0, "widest layer", self.widths[-1], f"a multiple of {self.heads} heads")
-        _check(_is_whole(self.embedding, 1), "embedding", self.embedding, "a whole number of at least 1")
+        fine = _is_whole(self.embedding, 1) and self.embedding <= 8192
+        _check(fine, "embedding", self.embedding, "a whole number of 1 to 8192")
         _check(self.time == "level", "time", self.time, "level")
 
 
@@ -346,7 +354,7 @@ class TrainConfig:
         ):
             if found not in get_args(choice):
                 raise unknown_name(what, found, get_args(choice))
-        _check(self.gamma > 0, "gamma", self.gamma, "a number above 0")
+        _check(0 < self.gamma < math.inf, "gamma", self.gamma, "a number above 0")
         _check(_is_whole(self.batch_size, 1), "batch-size", self.batch_size, "a whole number of at least 1")
         _check(0 < self.lr < 1, "lr", self.lr, "a number inside (0, 1)")
         _check(_is_whole(self.warmup, 0), "warmup", self.warmup, "a whole number of at least 0")
@@ -436,6 +444,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
+        for what, count in (("limit", self.limit), ("image-size", self.image_size)):
+            _check(count is None or _is_whole(count, 1), what, count, "a whole number of at least 1")
+        if self.precision not in get_args(Precision):
+            raise unknown_name("precision", self.precision, get_args(Precision))
         _check(0 < self.save_every < math.inf, "save-every", self.save_every, "minutes, above 0")
         _check(_is_whole(self.sample_every, 0), "sample-every", self.sample_every, "a whole number of at least 0")
 
@@ -497,7 +509,7 @@ def _fits(value: object, hint: Any) -> bool:
         each = [args[0]] * len(value) if args[-1] is Ellipsis else args
         return len(value) == len(each) and all(map(_fits, value, each))
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
 
 import numpy as np
 
@@ -51,7 +50,7 @@ def draw(
         seed: the seed.
         images: which images of it.
         labels: a class for each; None: from the seed, where the model has classes.
-        watched: how many images to keep every step of, from the first on; at most a batch.
+        watched: how many images to keep every step of, from the first on.
         progress: takes network evaluations done and in all, per image.
 
     Raises:
@@ -60,21 +59,25 @@ def draw(
     """
     if labels is None and model.classes:
         labels = model.labels(seed, images)
-    pixels, walk, times = [], [], []
+    pixels, walks, times = [], [], []
     for start in range(0, len(images), model.batch_size):
         part = slice(start, start + model.batch_size)
         steps = model.walk(seed, images[part], labels[part] if labels is not None else None)
+        walk: list[Pixels] = []
         for number, step in enumerate(steps):
-            if watched and start == 0:
-                walk.append(_pixels(step)[:watched])
+            if start < watched:
+                walk.append(_pixels(step)[: watched - start])
+            if start == 0:
                 times.append(float(step.level.t))
             progress(start * model.steps + number * len(images[part]), len(images) * model.steps)
+        if walk:
+            walks.append(np.stack(walk))
         check_images(step.x)
         pixels.append(_pixels(step))
     return Drawing(
         np.concatenate(pixels),
         list(labels) if labels is not None else None,
-        np.stack(walk) if walk else np.empty((0, 0, *model.shape), np.uint8),
+        np.concatenate(walks, axis=1) if walks else np.empty((0, 0, *model.shape), np.uint8),
         times,
     )
 
@@ -83,8 +86,8 @@ def _pixels(step: Step) -> Pixels:
     return to_uint8(np.nan_to_num(step.x.float().cpu().numpy()))
 
 
-def choose_labels(text: str, classes: Sequence[str], count: int) -> list[int]:
-    """The labels of so many images: classes by number or name, with commas between them, taken in turn.
+def choose_labels(text: str, classes: Sequence[str], images: Sequence[int]) -> list[int]:
+    """The labels of some images: classes by number or name, with commas between them, in turn from image 0 on.
 
     Raises:
         UsageError: the model has no classes, or not these.
@@ -95,13 +98,13 @@ def choose_labels(text: str, classes: Sequence[str], count: int) -> list[int]:
     for word in (word.strip() for word in text.split(",")):
         if word in classes:
             chosen.append(classes.index(word))
-        elif word.lstrip("-").isdigit():
+        elif word.removeprefix("-").isdecimal():
             if not 0 <= int(word) < len(classes):
                 raise UsageError(f"label {word} is out of range, expected 0 to {len(classes) - 1}")
             chosen.append(int(word))
         else:
             raise unknown_name("label", word, classes)
-    return list(islice(cycle(chosen), count))
+    return [chosen[image % len(chosen)] for image in images]
 
 
 def provenance(

@@ -56,6 +56,20 @@ def write_bytes(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_place(path: Path) -> None:
+    """Refuse, before long work, a path that could not be written after it.
+
+    Raises:
+        ResourceError: a part of the path is a file, or the folder it would go to does not let itself be written to.
+    """
+    with reported(path):
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(folder, os.W_OK) and not (path.exists() and os.access(path, os.W_OK)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 @contextlib.contextmanager
 def reported(path: Path) -> Iterator[None]:
     """Turn what the system says about writing ``path`` into a :class:`ResourceError`; a broken pipe passes."""

@@ -52,13 +52,13 @@ def find(model: str | None) -> Found:
     if model is None:
         runs = (found for found in known() if found.origin == "run" and _is_finished(found.path))
         return next(runs, None) or find(SHIPPED)
-    path = Path(model).expanduser()
+    path = paths.absolute(model)
     if is_run(path):
-        return Found(path.name, path.absolute() / "model.safetensors", "run")
+        return Found(path.name, path / "model.safetensors", "run")
     if "/" in model or "\\" in model or path.suffix == ".safetensors":
-        if path.is_dir():
+        if is_folder(path):
             raise ModelError(f"{model} is a folder without a run in it", "Name a run folder or a .safetensors file.")
-        return Found(path.stem, path.absolute(), "file")
+        return Found(path.stem, path, "file")
     names = []
     for found in known():
         if found.name == model:
@@ -73,21 +73,29 @@ def find_run(run: str) -> Path:
     Raises:
         ModelError: there is no such run.
     """
-    path = Path(run).expanduser()
     if run == "latest":
         newest = max(paths.runs().glob("*/config.json"), key=lambda p: p.stat().st_mtime, default=None)
         if newest is None:
             raise ModelError(f"there is no run in {paths.runs()} yet", "Start one: ddpm train --dataset mnist")
         return newest.parent
-    for folder in (path, paths.runs() / check_name(run) if "/" not in run else path):
+    named = paths.runs() / run if "/" not in run and not run.startswith(".") else paths.absolute(run)
+    for folder in (paths.absolute(run), named):
         if is_run(folder):
-            return folder.absolute()
+            return folder
     raise ModelError(f"there is no run {run!r}", f"Runs live in {paths.runs()}; the newest one is called latest.")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; one that the system refuses, too long say, is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run, finished or not."""
-    return (folder / "config.json").is_file() or (folder / "model.safetensors").is_file()
+    return is_folder(folder) and ((folder / "config.json").is_file() or (folder / "model.safetensors").is_file())
 
 
 def check_name(name: str) -> str:
@@ -96,7 +104,7 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: empty, hidden, or with a path separator.
     """
-    if not name or name.startswith(".") or any(c in "/\\" or ord(c) < 32 for c in name) or len(name) > 200:
+    if not name or name.startswith(".") or any(c in "/\\" or not c.isprintable() for c in name) or len(name) > 200:
         raise UsageError(f"{name!r} is no name", "Use letters, digits, dashes; for a place of your own use -o DIR.")
     return name
 

@@ -3,6 +3,7 @@
 Everything that ``ddpm`` writes without being asked for a place stays below :func:`home`.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,7 +13,14 @@ import platformdirs
 def home() -> Path:
     """The user data directory: ``DDPM_HOME``, else the platform's own (on Linux ``~/.local/share/ddpm``)."""
     chosen = os.environ.get("DDPM_HOME")
-    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_data_path("ddpm", appauthor=False)
+    return absolute(chosen) if chosen else platformdirs.user_data_path("ddpm", appauthor=False)
+
+
+def absolute(path: str | Path) -> Path:
+    """A path as a user types it, made absolute: ``~`` is their home, unless it names somebody who does not exist."""
+    with contextlib.suppress(RuntimeError):
+        return Path(path).expanduser().absolute()
+    return Path(path).absolute()
 
 
 def runs() -> Path:

@@ -32,6 +32,7 @@ from ddpm_cli.training import Batches, TrainState, engine, train
 EVERY = 10  # steps between two looks at the loss; looking waits for the device
 BROKEN = 20  # skipped steps in a row after which a run gives up
 CALIBRATION = 0.05  # share of a budget in minutes after which the speed counts as known
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam and AdamW
 SAMPLES = 64  # in a grid; a quarter of it where a CPU would take longer for them than for many steps
 LARGE = 1e9  # FLOP of a network
 RESERVE = 0.97  # share of a budget in minutes that is given to steps; the rest is for saves and pictures
@@ -67,6 +68,7 @@ class Run:
         compiled: whether to compile the network.
         data_dir: where to look for data first.
         say: takes sentences for the user; they are written to train.log too.
+        report: takes the line an epoch.
         progress: takes bytes done and in all while data are fetched or read.
 
     Attributes:
@@ -80,6 +82,7 @@ class Run:
     compiled: bool = False
     data_dir: Path | None = None
     say: Callable[[str], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
     progress: Callable[[int, int], None] = lambda _done, _all: None
     stopped: bool = False
     _speeds: list[float] = field(default_factory=list)  # images a second, of every EVERY steps
@@ -159,19 +162,21 @@ class Run:
             NumericsError: too many steps in a row gave no finite number; the last good weights are kept.
         """
         files.write_bytes(self.folder / "config.json", _json(config.to_dict(self.config)))
-        self._log(f"training {self.data.name} on {self.device}, ddpm {__version__}, torch {torch.__version__}")
+        self._write_log(f"training {self.data.name} on {self.device}, ddpm {__version__}, torch {torch.__version__}")
         begun = saved = looked = time.perf_counter()
         per_epoch, size = self.batches.steps_per_epoch, self.config.train.batch_size
         waiting: list[Tensor] = []
         for report in train(self.state, self.batches, self.config.train):
             waiting.append(report.loss)
-            at_end, epoch_ends = report.step == self.state.steps, report.step % per_epoch == 0
-            if not (at_end or epoch_ends or self.stopped or report.step % EVERY == 0):
+            at_end, epoch_ends, stopping = report.step == self.state.steps, report.step % per_epoch == 0, self.stopped
+            if not (at_end or epoch_ends or stopping or report.step % EVERY == 0):
                 continue
             losses = torch.stack(waiting).tolist()  # waits for the device
             now = time.perf_counter()
             self._note_speed(len(waiting) * size / (now - looked))
             if int(report.broken) >= BROKEN:
+                if not self.state_path.exists():
+                    self.save()  # skipped steps changed nothing: these are the last good weights
                 raise NumericsError(
                     f"the loss was not a finite number for {int(report.broken)} steps in a row, at step {report.step}",
                     "Lower --lr, or use --precision float32; the run folder keeps the last good weights.",
@@ -184,13 +189,15 @@ class Run:
                 self._freeze(report.step, now - begun)
             if epoch_ends or at_end:
                 self._end_epoch(report.step, report.lr)
-            if at_end or self.stopped or now - saved > 60 * self.config.save_every:
+            if at_end or stopping or now - saved > 60 * self.config.save_every:
                 self.save()
                 saved = time.perf_counter()
             looked = time.perf_counter()
             yield Progress(report.step, self.state.steps, loss, self.images_per_second, self._seconds_left())
-            if self.stopped:
-                return
+            if stopping:
+                break
+        if not self.info.id:  # nothing was left to train
+            self.save()
         self._draw_loss()
 
     @property
@@ -206,10 +213,7 @@ class Run:
     def save(self) -> None:
         """Write the state and then the model made of it."""
         training = {"step": self.state.step, "steps": self.state.steps, "loss": _finite(self.loss)}
-        network = self.state.denoiser.network.state_dict()
-        tensors = {f"raw.{name}": value for name, value in network.items()}
-        if self.state.average is not None:
-            tensors |= {f"ema.{name}": value for name, value in self.state.average.state.items()}
+        tensors = self._tensors()
         info = replace(self.info, training={**training, "recipe": config.to_dict(self.config.train)})
         about = {
             "format": checkpoint.FORMAT,
@@ -222,35 +226,42 @@ class Run:
         self.info = checkpoint.save(self.model_path, tensors, info)
 
     def restore(self) -> None:
-        """Take up the saved state of the folder, and cut the metrics back to it.
+        """Take up the saved state of the folder, and cut the metrics back to it. Without one, begin at step 0.
 
         Raises:
             ModelError: the state is corrupt or belongs to another run.
         """
+        if not self.state_path.exists():
+            self._cut_metrics(0)
+            self._log("no state was saved yet: starting at step 0")
+            return
         about, found = checkpoint.read_header(self.state_path)
-        if about.get("kind") != "state" or not isinstance(about.get("step"), int):
-            raise ModelError(f"{self.state_path} holds no state of a run")
-        network = self.state.denoiser.network
-        checkpoint.check_state(self.state_path, found, "raw.", network.state_dict())
-        if self.state.average is not None:
-            checkpoint.check_state(self.state_path, found, "ema.", network.state_dict())
+        step, steps = about.get("step"), about.get("steps")
+        whole = isinstance(step, int) and (steps is None or isinstance(steps, int)) and 0 <= step <= (steps or step)
+        if about.get("kind") != "state" or not whole:
+            raise ModelError(f"{self.state_path} holds no state of a run", checkpoint.DAMAGED)
+        saved = _run_config(about.get("run"), self.state_path)
+        checkpoint.check_tensors(self.state_path, found, self._tensors() | self._optimizer_tensors())
         tensors = checkpoint.read_tensors(self.state_path)
-        network.load_state_dict({name: tensors[f"raw.{name}"] for name in network.state_dict()})
+        self.state.denoiser.network.load_state_dict(_below("raw.", tensors))
         if self.state.average is not None:
-            for name, value in self.state.average.state.items():
-                value.copy_(tensors[f"ema.{name}"])
+            for name, value in _below("ema.", tensors).items():
+                self.state.average.state[name].copy_(value)
         self._restore_optimizer(tensors)
-        self.state.step = about["step"]
-        if about["run"]["budget"] == config.to_dict(self.config.budget):
-            self.state.steps = about["steps"]  # minutes that became steps stay these steps
+        self.state.step = int(about["step"])
+        if saved.budget == self.config.budget:
+            self.state.steps = steps  # minutes that became steps stay these steps
         self._cut_metrics(self.state.step)
-        self._log(f"restored weights, average and optimizer at step {self.state.step}")
+        self._log(f"restored weights, average and optimizer at step {self.state.step:,}")
 
     # --- what happens on the way ---
 
     def _log(self, text: str) -> None:
         """Say something, and keep it in the run's train.log."""
         self.say(text)
+        self._write_log(text)
+
+    def _write_log(self, text: str) -> None:
         self._append("train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
     def _append(self, name: str, text: str) -> None:
@@ -279,10 +290,12 @@ class Run:
         epoch, of = step / self.batches.steps_per_epoch, ""
         if self.state.steps is not None:
             of = f" of {self.state.steps / self.batches.steps_per_epoch:.4g}"
-        self._log(
+        line = (
             f"epoch {epoch:.4g}{of}  step {step:,}  loss {self.loss:.4f}  lr {lr:.2e}"
             f"  {self.images_per_second:.0f} images/s"
         )
+        self.report(line)
+        self._write_log(line)
         every = self.config.sample_every
         if step == self.state.steps or (every and round(epoch) % every == 0):
             self._draw_samples(step)
@@ -301,7 +314,11 @@ class Run:
 
     def _cut_metrics(self, step: int) -> None:
         kept = [line for line in self.metrics() if line["step"] <= step]
-        self._losses = [line["loss"] for line in kept if line["loss"] is not None][-1:]
+        self._losses = []
+        for line, before in zip(kept, [0, *(line["step"] for line in kept)], strict=False):
+            if line["loss"] is not None:
+                self._losses += [line["loss"]] * (line["step"] - before)
+        self._losses = self._losses[-self.batches.steps_per_epoch :]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         files.write_bytes(self.folder / "metrics.jsonl", text.encode())
 
@@ -356,28 +373,37 @@ class Run:
         except (DdpmError, OSError, ValueError, ImportError) as error:
             self._log(f"no loss curve: {error}")
 
-    # --- the optimizer as tensors with names ---
+    # --- the state as tensors with names ---
+
+    def _tensors(self) -> dict[str, Tensor]:
+        network = self.state.denoiser.network.state_dict()
+        average = self.state.average.state if self.state.average is not None else {}
+        raw = {f"raw.{name}": value for name, value in network.items()}
+        return raw | {f"ema.{name}": value for name, value in average.items()}
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
-        scale = {"scale": self.state.scale} if self.state.scale is not None else {}
-        return scale | {
-            f"optimizer.{key}.{name}": value
-            for name, parameter in self.state.denoiser.network.named_parameters()
-            for key, value in self.state.optimizer.state[parameter].items()
-        }
+        """The optimizer's two moments and step of every parameter; before the first step, zeros."""
+        tensors = {"scale": self.state.scale} if self.state.scale is not None else {}
+        for name, parameter in self.state.denoiser.network.named_parameters():
+            state = self.state.optimizer.state.get(parameter, {})
+            for key in MOMENTS:
+                tensors[f"optimizer.{key}.{name}"] = state.get(key, torch.zeros_like(parameter))
+            tensors[f"optimizer.step.{name}"] = state.get("step", torch.zeros(()))
+        return tensors
 
     def _restore_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         if self.state.scale is not None:
             self.state.scale = tensors["scale"].to(self.device)
-        names = {name: number for number, (name, _) in enumerate(self.state.denoiser.network.named_parameters())}
-        saved: dict[int, dict[str, Tensor]] = {}
-        for full, value in tensors.items():
-            kind, _, rest = full.partition(".")
-            if kind == "optimizer":
-                key, _, name = rest.partition(".")
-                saved.setdefault(names[name], {})[key] = value
-        now = self.state.optimizer.state_dict()
-        self.state.optimizer.load_state_dict({**now, "state": saved})
+        saved = {}
+        for number, (name, parameter) in enumerate(self.state.denoiser.network.named_parameters()):
+            # In the parameter's own memory format: fused kernels take both to be laid out alike.
+            moments = {key: torch.empty_like(parameter).copy_(tensors[f"optimizer.{key}.{name}"]) for key in MOMENTS}
+            saved[number] = {**moments, "step": tensors[f"optimizer.step.{name}"]}
+        self.state.optimizer.load_state_dict({**self.state.optimizer.state_dict(), "state": saved})
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def describe(data: ImageSet) -> dict[str, Any]:
@@ -397,11 +423,19 @@ def load_config(folder: Path) -> RunConfig:
     """
     path = folder / "config.json"
     try:
-        return config.from_dict(RunConfig, json.loads(path.read_text(encoding="utf-8")), "config.json")
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} holds no run that could be resumed ({error})") from error
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{folder} holds no run that could be resumed ({error})", "Start a new run with ddpm train."
+        ) from error
+    return _run_config(values, path)
+
+
+def _run_config(values: object, path: Path) -> RunConfig:
+    try:
+        return config.from_dict(RunConfig, values, "the run")
     except UsageError as error:
-        raise ModelError(f"{path} is damaged: {error.message}") from error
+        raise ModelError(f"{path} is damaged: {error.message}", "Start a new run with ddpm train.") from error
 
 
 def _json(values: Mapping[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ddpm_cli.config import ScheduleConfig
+from ddpm_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,9 @@ class Schedule:
     Args:
         config: which schedule, checked by its own type.
 
+    Raises:
+        UsageError: extreme options that leave some beta at 0 or 1.
+
     Attributes:
         timesteps: T.
         betas: (T + 1,) float64, variance of the Markov step into each level; ``betas[0] = 0``.
@@ -61,6 +65,8 @@ class Schedule:
         self.config = config
         self.timesteps = config.timesteps
         self.betas = np.concatenate([[0.0], BETAS[config.kind](config)])
+        if not np.all((self.betas[1:] > 0) & (self.betas[1:] < 1)):
+            raise UsageError(f"this {config.kind} schedule has betas outside (0, 1)", "Choose less extreme options.")
         # Sums of logarithms keep what a running product loses: 1 - abar at the clean end, abar far out in the noise.
         log_abars = np.cumsum(np.log1p(-self.betas))
         self.abars = np.exp(log_abars)
@@ -71,6 +77,16 @@ class Schedule:
     def ends_as_noise(self) -> bool:
         """Whether x_T is N(0, I) for practical purposes: abar_T of at most 1e-3."""
         return bool(self.abars[-1] <= CLEAN_ENOUGH_TO_WARN)
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with a schedule that does not end as noise; empty for one that does."""
+        if self.ends_as_noise:
+            return ""
+        return (
+            f"warning: abar_T is {self.abars[-1]:.2g}, more than {CLEAN_ENOUGH_TO_WARN:g}: x_T is not N(0, I), "
+            "where sampling starts; use more steps or larger betas"
+        )
 
     def level(self, t: ArrayLike) -> "Level[Floats]":
         """The level at time t, which may be real.
@@ -148,12 +164,10 @@ def _cosine(config: ScheduleConfig) -> Floats:
 def _sigmoid(config: ScheduleConfig) -> Floats:
     """abar(u) falls as a sigmoid from u = 0 to 1: Jabri et al. 2022, algorithm 4 (start -3, end 3, tau 1)."""
 
-    def sigmoid(x: Floats | float) -> Floats:
-        return np.asarray(1 / (1 + np.exp(-np.asarray(x))), dtype=np.float64)
-
     def f(u: Floats) -> Floats:
-        rest = sigmoid(config.end / config.tau)
-        return rest - sigmoid((u * (config.end - config.start) + config.start) / config.tau)
+        # sigmoid(end / tau) - sigmoid(x), up to a factor, written so that it keeps its digits where both are nearly 1.
+        x = (u * (config.end - config.start) + config.start) / config.tau
+        return np.exp(-np.logaddexp(0, x)) * -np.expm1(x - config.end / config.tau)
 
     return _from_abar(f, config)
 

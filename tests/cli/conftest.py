@@ -1,11 +1,11 @@
-"""What the tests of the command line share: ``ddpm`` in this process and as one of its own, a tiny model, a tiny set."""
+"""What the tests of the command line share: ``ddpm`` in this process or its own, a tiny model, a tiny set."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ddpm_cli.cli import main
 CLASSES = ("circle", "cross")
 SIDE = 12
 EACH = 12  # images a class
+AFFINITY = getattr(os, "sched_getaffinity", None)
 TINY = ("--preset", "tiny", "--batch-size", "8", "--device", "cpu", "--precision", "float32")
 
 
@@ -76,9 +77,14 @@ def ddpm(capsys: pytest.CaptureFixture[str]) -> Ddpm:
 
 
 @pytest.fixture
-def command() -> list[str]:
-    """``ddpm`` as a process of its own."""
-    return [sys.executable, "-m", "ddpm_cli"]
+def command() -> Iterator[list[str]]:
+    """``ddpm`` as a process of its own, on one processor, which it inherits."""
+    allowed = AFFINITY(0) if AFFINITY else set()
+    if allowed:
+        os.sched_setaffinity(0, {max(allowed)})
+    yield [sys.executable, "-m", "ddpm_cli"]
+    if allowed:
+        os.sched_setaffinity(0, allowed)
 
 
 @pytest.fixture

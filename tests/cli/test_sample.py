@@ -52,7 +52,10 @@ def test_with_no_option_it_writes_64_images_as_samples_png_here(ddpm: Any, cwd: 
     assert result.out == "samples.png\n"
     assert [path.name for path in cwd.iterdir()] == ["samples.png"]
     with Image.open(cwd / "samples.png") as image:
-        assert image.size == (8 * (2 + 8 * 14), 8 * (2 + 8 * 14))  # 8 x 8 tiles of 12 and a border of 2, 8 times as large
+        assert image.size == (
+            8 * (2 + 8 * 14),
+            8 * (2 + 8 * 14),
+        )  # 8 x 8 tiles of 12 and a border of 2, 8 times as large
         assert image.mode == "L"
     assert text_of(cwd / "samples.png")["index"] == "0-63"
 
@@ -64,9 +67,7 @@ def test_parents_are_created_and_files_replaced(ddpm: Any, cwd: Path) -> None:
         assert pixels_of(cwd / path).size
 
 
-def test_a_folder_gets_a_png_an_image_that_tells_where_it_comes_from(
-    ddpm: Any, cwd: Path, model: Path
-) -> None:
+def test_a_folder_gets_a_png_an_image_that_tells_where_it_comes_from(ddpm: Any, cwd: Path, model: Path) -> None:
     from ddpm_cli.checkpoint import read_info
 
     options = ["--sampler", "ddim", "--steps", 3, "--seed", 9, "--label", "1,0", "--guidance", 1.5, "--first", 2]
@@ -141,7 +142,9 @@ def test_gif_shows_every_image_whatever_the_batch_size(ddpm: Any, cwd: Path) -> 
     assert pixels_of(cwd / "2.gif").shape == pixels_of(cwd / "64.gif").shape
 
 
-@pytest.mark.parametrize(("form", "magic"), [(None, b"\x89PNG\r\n\x1a\n"), ("png", b"\x89PNG"), ("npz", b"PK"), ("gif", b"GIF8")])
+@pytest.mark.parametrize(
+    ("form", "magic"), [(None, b"\x89PNG\r\n\x1a\n"), ("png", b"\x89PNG"), ("npz", b"PK"), ("gif", b"GIF8")]
+)
 def test_a_dash_writes_bytes_and_nothing_else(
     capsysbinary: pytest.CaptureFixture[bytes], cwd: Path, form: str | None, magic: bytes
 ) -> None:
@@ -157,15 +160,17 @@ def test_a_dash_and_json_contradict_each_other(ddpm: Any) -> None:
 
 
 def test_a_trajectory_and_an_animation_come_beside(ddpm: Any, cwd: Path) -> None:
-    options = ["--trajectory", "walk.png", "--animate", "film.gif"]
-    result = ddpm("sample", "-n", 9, "--steps", 12, "--seed", 0, *options).done()
+    options = ["--sampler", "ddpm", "--steps", 20, "--trajectory", "walk.png", "--animate", "film.gif"]
+    result = ddpm("sample", "-n", 9, "--seed", 0, *options).done()
     assert set(result.out.split()) == {"samples.png", "walk.png", "film.gif"}
     assert {path.name for path in cwd.iterdir()} == {"samples.png", "walk.png", "film.gif"}
     height, width = pixels_of(cwd / "walk.png").shape
-    assert width > height  # 8 rows; a column every 100 levels of 1000 are 11
+    scale, rest = divmod(width, 2 + 11 * 14)  # a column every 100 levels of 1000 are 11
+    assert rest == 0
+    assert scale * (2 + 8 * 14) < height < scale * (2 + 9 * 14)  # 8 rows, and captions above them
     assert text_of(cwd / "walk.png")["seed"] == "0"
     with Image.open(cwd / "film.gif") as film:
-        assert film.n_frames == 13
+        assert film.n_frames == 21
 
 
 def test_a_trajectory_has_8_rows_whatever_the_batch_size(ddpm: Any, cwd: Path) -> None:
@@ -241,7 +246,9 @@ def test_a_label_changes_the_image(drawn: Any) -> None:
 def test_without_a_label_each_image_has_one_of_its_own(ddpm: Any) -> None:
     every = ddpm("sample", "-n", 32, "--steps", 1, "--seed", 0, "--json").done().json["labels"]
     assert set(every) == {0, 1}
-    assert ddpm("sample", "-n", 8, "--first", 24, "--steps", 1, "--seed", 0, "--json").done().json["labels"] == every[24:]
+    assert (
+        ddpm("sample", "-n", 8, "--first", 24, "--steps", 1, "--seed", 0, "--json").done().json["labels"] == every[24:]
+    )
 
 
 def test_guidance_changes_the_image_and_counts_two_evaluations_a_step(ddpm: Any, drawn: Any) -> None:
@@ -319,7 +326,8 @@ def test_weights_that_are_not_in_the_file_are_4(ddpm: Any, home: Path, cwd: Path
 
 
 @pytest.fixture
-def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
+def unnamed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert model
     monkeypatch.delenv("DDPM_MODEL")
 
 

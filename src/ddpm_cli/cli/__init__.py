@@ -5,7 +5,9 @@ help is instant; and whatever happens, :func:`main` turns it into one of the doc
 """
 
 import contextlib
+import difflib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -60,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, without the program's name; None: those of the process.
     """
     try:
+        stdout = sys.stdout
         code = app(args=list(argv) if argv is not None else None, prog_name="ddpm", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -72,12 +75,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = context.command_path if context else "ddpm"
         message = error.format_message() if hasattr(error, "format_message") else str(error) or "aborted"
         message = message.replace("Value error, ", "").rstrip(".")  # what pydantic puts before a choice
-        return _report(message, f"See: {command} --help", getattr(error, "exit_code", 2))
+        return _report(message, f"{_guess(message)}See: {command} --help", getattr(error, "exit_code", 2))
     except (ReaderGone, BrokenPipeError):
         # Nobody reads any more; what Python still holds for stdout must not be flushed into the closed pipe.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except SystemExit as end:
+        if sys.stdout is stdout:
+            raise
+        sys.stdout = stdout  # Typer met a closed pipe while it printed help
+        return 141 if end.code == 1 else int(end.code or 0)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except MemoryError:
@@ -87,6 +95,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _report("the device ran out of memory", "Use a smaller --batch-size.", ResourceError.exit_code)
         traceback.print_exc()
         return _report(f"this is a bug: {error!r}", "Please report it with the lines above.", 1)
+
+
+def _guess(message: str) -> str:
+    """For "'lin' is not one of 'linear', ...": the nearest of them."""
+    found, _, choices = message.partition(" is not one of ")
+    near = difflib.get_close_matches(
+        found.rpartition("'")[0].rpartition("'")[2], re.findall(r"'([^']+)'", choices), n=1
+    )
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def _command(argv: Sequence[str] | None) -> str:

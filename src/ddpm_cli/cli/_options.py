@@ -55,57 +55,72 @@ EXAMPLES = {
 
 def read_settings(context: typer.Context) -> None:
     """Put DDPM_HOME/config.toml beneath flags and environment, for the command about to run."""
-    if paths.config_file().is_file():
-        _apply(context, paths.config_file(), under=context)
+    if paths.config_file().is_file() and not {"-h", "--help"} & {*context.args, *context._protected_args}:
+        context.default_map = _settings(context.command, paths.config_file())
 
 
 def _read_config(context: Any, path: Path | None) -> None:
-    if path is not None:
-        root = context.find_root()
-        _apply(root, path, under=context)
-
-
-def _apply(root: Any, path: Path, under: Any) -> None:
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"there is no settings file {path}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"cannot read the settings in {path} ({error})") from error
-    settings = _checked(root.command, settings, path)
-    if root is under:
-        root.default_map = {**(root.default_map or {}), **settings}
+    """Put a file named by --config above config.toml."""
+    if path is None:
         return
-    mine: Any = settings
-    for name in under.command_path.split()[1:]:
-        mine = mine.get(name, {})
-    under.default_map = {**(under.default_map or {}), **mine}
+    above: Any = _settings(context.find_root().command, path)
+    for name in context.command_path.split()[1:]:
+        above = above.get(name, {})
+    below = context.default_map or {}
+    if BUDGET & above.keys():  # one budget takes the place of another
+        below = {name: value for name, value in below.items() if name not in BUDGET}
+    context.default_map = {**below, **above}
 
 
+BUDGET = {"epochs", "steps", "minutes"}
 NOT_SETTINGS = {"config", "_", "help", "install_completion", "show_completion"}
 
 
+def _settings(command: Any, path: Path) -> dict[str, Any]:
+    """The settings in a file, by command and by the Python names of the options."""
+    try:
+        return _checked(command, tomllib.loads(path.read_text(encoding="utf-8")), path)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no settings file {path}", "Leave out --config, or write one.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(
+            f"cannot read the settings in {path} ({error})", "A table a command: [train], then lr = 0.001."
+        ) from error
+
+
 def _checked(command: Any, settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The settings with option names as Python names; refuses commands and options that do not exist."""
+    """The settings with option names as Python names; refuses commands, options and types that do not exist."""
     commands = getattr(command, "commands", {})
-    options = {option.name for option in command.params} - NOT_SETTINGS
+    options = {
+        word.removeprefix("--"): option
+        for option in command.params
+        for word in option.opts
+        if word.startswith("--") and option.name not in NOT_SETTINGS
+    }
     checked: dict[str, Any] = {}
     for key, value in settings.items():
-        name = key.replace("-", "_")
+        word = key.replace("_", "-")
         if key in commands and isinstance(value, Mapping):
             checked[key] = _checked(commands[key], value, path)
-        elif name in options and not isinstance(value, Mapping):
-            checked[name] = value
+        elif word not in options or isinstance(value, Mapping):
+            raise unknown_name(f"setting in {path}", key, {*commands, *options})
+        elif isinstance(value, bool) and not options[word].is_flag:
+            raise UsageError(
+                f"{key} in {path} is {str(value).lower()}, expected a value", "Only switches are true or false."
+            )
         else:
-            known = {*commands, *(option.replace("_", "-") for option in options)}
-            raise unknown_name(f"setting in {path}", key, known)
+            checked[options[word].name] = value
     return checked
 
 
 Config = Annotated[
     Path | None,
     typer.Option(
-        "--config", is_eager=True, callback=_read_config, metavar="FILE", help="Settings in TOML, a table a command."
+        "--config",
+        is_eager=True,
+        callback=_read_config,
+        metavar="FILE",
+        help="Settings in TOML, a table a command.  [default: none]",
     ),
 ]
 
@@ -123,16 +138,18 @@ Precision = Annotated[
     typer.Option(help="What the network computes in; auto: bf16 where the hardware is fast in it, else float32."),
 ]
 Seed = Annotated[
-    int | None, typer.Option(min=0, max=2**63 - 1, help="Of everything drawn.  [default: random, printed]")
+    int | None, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Of everything drawn.  [default: random, printed]")
 ]
 Kind = Annotated[KindName, typer.Option(help="Noise schedule.")]
 Timesteps = Annotated[int, typer.Option(min=1, metavar="T", help="Number of noising steps.")]
 BetaStart = Annotated[
     float | None,
-    typer.Option(help="First beta, inside (0, 1); of constant, every beta.  [default: the kind's own, times 1000/T]"),
+    typer.Option(
+        metavar="X", help="First beta, inside (0, 1); of constant, every beta.  [default: the kind's own, times 1000/T]"
+    ),
 ]
 BetaEnd = Annotated[
-    float | None, typer.Option(help="Last beta, inside (0, 1).  [default: the kind's own, times 1000/T]")
+    float | None, typer.Option(metavar="X", help="Last beta, inside (0, 1).  [default: the kind's own, times 1000/T]")
 ]
 
 

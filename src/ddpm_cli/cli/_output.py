@@ -36,6 +36,7 @@ class Output:
             raise UsageError("--quiet and --verbose contradict each other", "Choose one.")
         self.json, self.quiet, self.verbose = json, quiet, verbose
         self.live: Live | None = None
+        self._routine = -math.inf
 
     def note(self, text: str) -> None:
         """A sentence for the user."""
@@ -44,6 +45,14 @@ class Output:
                 self.live.above(text)
             else:
                 print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def routine(self, text: str) -> None:
+        """A sentence that comes again and again: all of them on a terminal, elsewhere one now and then."""
+        if sys.stderr.isatty() or time.monotonic() - self._routine > SILENCE:
+            self._routine = time.monotonic()
+            if self.live is not None:
+                self.live.said = self._routine
+            self.note(text)
 
     def detail(self, text: str) -> None:
         """A sentence for the user who asked for more."""
@@ -82,20 +91,22 @@ class Output:
     def bytes(self, data: bytes) -> None:
         """The result as bytes on stdout, for `-o -`."""
         try:
-            sys.stdout.buffer.write(data)
+            rest = memoryview(data)
+            while rest:  # an unbuffered stdout may take a part only
+                rest = rest[sys.stdout.buffer.write(rest) :]
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             _reader_gone()
 
-    def check_dash(self, path: Path | None) -> None:
+    def check_dash(self, path: str | Path | None) -> None:
         """Refuse `-o -` where bytes would do harm.
 
         Raises:
             UsageError: stdout is a terminal, or promised to a JSON document.
         """
-        if path == Path("-") and self.json:
+        if str(path) == "-" and self.json:
             raise UsageError("-o - and --json both want stdout", "Write the result to a file.")
-        if path == Path("-") and sys.stdout.isatty():
+        if str(path) == "-" and sys.stdout.isatty():
             raise UsageError("-o - would write bytes to the terminal", "Redirect it: ddpm ... -o - > file")
 
     @contextmanager

@@ -1,6 +1,7 @@
 """``ddpm sample``: from a model to images, with their provenance written into them."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,27 +31,40 @@ ANIMATED = 64  # images at most, in an animation
 def sample(
     model: Annotated[
         str | None,
-        typer.Option(envvar="DDPM_MODEL", help="Name or path.  [default: newest finished run, else the shipped mnist]"),
+        typer.Option(
+            envvar="DDPM_MODEL",
+            metavar="MODEL",
+            help="Name or path.  [default: newest finished run, else the shipped mnist]",
+        ),
     ] = None,
-    number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many images.")] = 64,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, metavar="N", help="How many images.")] = 64,
     first: Annotated[int, typer.Option(min=0, metavar="K", help="Start at image K of the seed.")] = 0,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A .png grid, .gif, .npz, a folder with trailing /, or - for stdout.")
-    ] = Path("samples.png"),
+        str,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="A .png grid, .gif, .npz, a folder with trailing /, or - for stdout."
+        ),
+    ] = "samples.png",
     file_format: Annotated[
         Literal["png", "gif", "npz"] | None, typer.Option("--format", help="Of the output.  [default: by its suffix]")
     ] = None,
     label: Annotated[
-        str | None, typer.Option(help="Class or classes, by number or name: 7, or 0,1,2 in turn.  [default: by seed]")
+        str | None,
+        typer.Option(
+            metavar="CLASS", help="Class or classes, by number or name: 7, or 0,1,2 in turn.  [default: by seed]"
+        ),
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance, 1: off.  [default: the model's, 1]")
+        float | None, typer.Option(metavar="X", help="Classifier-free guidance, 1: off.  [default: the model's, 1]")
     ] = None,
     sampler: Annotated[Sampler | None, typer.Option(help="Method.  [default: the model's, dpm++2m-sde]")] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps.  [default: T for ddpm, 50 for ddim, 20 for dpm++2m and -sde]")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Steps.  [default: T for ddpm, 50 for ddim, 20 for dpm++2m and -sde]"),
     ] = None,
-    eta: Annotated[float | None, typer.Option(help="Of ddim: 0 deterministic to 1 ancestral.  [default: 0]")] = None,
+    eta: Annotated[
+        float | None, typer.Option(metavar="X", help="Of ddim: 0 deterministic to 1 ancestral.  [default: 0]")
+    ] = None,
     variance: Annotated[
         Variance | None, typer.Option(help="Of ddpm: small (btilde) or large (beta).  [default: small]")
     ] = None,
@@ -59,15 +73,19 @@ def sample(
     ] = None,
     clip: Annotated[bool, typer.Option("--clip/--no-clip", help="Keep clean-image estimates in [-1, 1].")] = True,
     seed: o.Seed = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that walk together; changes memory, not images.")] = 64,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Images that walk together; changes memory, not images.")
+    ] = 64,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     trajectory: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also a picture of 8 samples on their way, a column every 100 levels."),
+        typer.Option(
+            metavar="FILE", help="Also a picture of 8 samples on their way, a column every 100 levels.  [default: none]"
+        ),
     ] = None,
     animate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also an animated GIF from noise to images.")
+        Path | None, typer.Option(metavar="FILE", help="Also an animated GIF from noise to images.  [default: none]")
     ] = None,
     weights: Annotated[
         Literal["ema", "raw"] | None, typer.Option(help="Averaged or raw weights.  [default: ema where there]")
@@ -84,6 +102,8 @@ def sample(
     out = Output(json, quiet, verbose)
     out.check_dash(output)
     kind = _format(output, file_format)
+    for place in filter(None, (Path(output) if output != "-" else None, trajectory, animate)):
+        files.check_place(place)
     _check_suffix(trajectory, ".png", "--trajectory")
     _check_suffix(animate, ".gif", "--animate")
     changes = {"steps": steps, "eta": eta, "variance": variance, "spacing": spacing, "guidance": guidance, "clip": clip}
@@ -92,34 +112,36 @@ def sample(
 
     chosen = o.chosen_seed(seed)
     images = range(first, first + number)
-    labels = drawing.choose_labels(label, loaded.classes, number) if label is not None else None
+    labels = drawing.choose_labels(label, loaded.classes, images) if label is not None else None
     watched = max(ROWS if trajectory else 0, ANIMATED if animate or kind == "gif" else 0)
     begun = time.perf_counter()
     with out.progress("sampling", "image steps") as live:
         drawn = drawing.draw(loaded, chosen, images, labels, watched, lambda done, total: live.update(done, total, ""))
     seconds = time.perf_counter() - begun
     about = drawing.provenance(loaded, info, used, _precision_of(loaded), chosen, images)
-    written = {"output": _write(drawn, output, kind, about, first, out)}
-    for name, path, data in (("trajectory", trajectory, _walk), ("animation", animate, _film)):
+    written = {"output": Path(output)}
+    for name, path, picture in (("trajectory", trajectory, _walk), ("animation", animate, _film)):
         if path is not None:
-            files.write_bytes(path, data(drawn, about))
+            files.write_bytes(path, picture(drawn, about))
             written[name] = path
+    _write(drawn, Path(output), kind, about, first, out)
     out.document({**written, **about, **_numbers(chosen, first, drawn, loaded, seconds)})
-    if output != Path("-"):
+    if output != "-":
         out.result("\n".join(str(path) for path in written.values()))
     again = f", seed {chosen}" if seed is None else ""
     out.note(f"{number} images in {duration(seconds)}, {loaded.evaluations} network evaluations each{again}")
 
 
-def _format(output: Path, asked: str | None) -> Format:
+def _format(output: str, asked: str | None) -> Format:
     """What to write: as asked, else by the suffix; a folder is one that exists or ends in a slash."""
-    if output == Path("-"):
+    if output == "-":
         return cast(Format, asked or "png")
-    suffix = output.suffix.lower().removeprefix(".")
-    if asked is None and (output.is_dir() or not suffix):
+    suffix = Path(output).suffix.lower().removeprefix(".")
+    if asked is None and (Path(output).is_dir() or output.endswith(("/", os.sep))):
         return "folder"
     if asked is None and suffix not in ("png", "gif", "npz"):
-        raise UsageError(f"{output} ends in .{suffix}, expected .png, .gif, .npz or a folder", "Or say --format.")
+        found = f"ends in .{suffix}" if suffix else "has no suffix"
+        raise UsageError(f"{output} {found}, expected .png, .gif, .npz, or a folder with a slash at its end")
     return cast(Format, asked or suffix)
 
 
@@ -168,8 +190,8 @@ def _precision_of(model: "DiffusionModel") -> str:
     return PRECISIONS[next(model.denoiser.parameters()).dtype]
 
 
-def _write(drawn: "Drawing", output: Path, kind: Format, about: Mapping[str, str], first: int, out: Output) -> Path:
-    """Write the images in one of the formats; returns where."""
+def _write(drawn: "Drawing", output: Path, kind: Format, about: Mapping[str, str], first: int, out: Output) -> None:
+    """Write the images in one of the formats."""
     from ddpm_cli.render.grid import grid
     from ddpm_cli.render.images import npz, png
 
@@ -177,7 +199,7 @@ def _write(drawn: "Drawing", output: Path, kind: Format, about: Mapping[str, str
         for number, image in enumerate(drawn.images):
             one = {**about, "index": str(first + number), **_labels(drawn, slice(number, number + 1))}
             files.write_bytes(output / f"{first + number:06}.png", png(image, one))
-        return output
+        return
     match kind:
         case "png":
             data = png(grid(drawn.images), {**about, **_labels(drawn, slice(None))})
@@ -191,7 +213,6 @@ def _write(drawn: "Drawing", output: Path, kind: Format, about: Mapping[str, str
         out.bytes(data)
     else:
         files.write_bytes(output, data)
-    return output
 
 
 def _labels(drawn: "Drawing", which: slice) -> dict[str, str]:

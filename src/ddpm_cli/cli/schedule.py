@@ -1,6 +1,7 @@
 """``ddpm schedule``: noise schedules as tables and pictures, without torch."""
 
 import csv
+import dataclasses
 import io
 import json as json_module
 import sys
@@ -12,7 +13,7 @@ import typer
 from ddpm_cli import files
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output
-from ddpm_cli.config import BETA_RANGES, SCHEDULES, Kind, ScheduleConfig
+from ddpm_cli.config import BETA_RANGES, SCHEDULES, ScheduleConfig
 from ddpm_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -27,16 +28,20 @@ app = typer.Typer(
     epilog=o.EXAMPLES["schedule show"],
 )
 ROWS_ON_A_TERMINAL = 21
+BETAS_HINT = 'Write a number a line, a CSV with a column beta, or {"betas": [...]}.'
 
-MaxBeta = Annotated[float, typer.Option(help="No beta made from abars, or scaled, exceeds it; inside (0, 1).")]
-Offset = Annotated[float, typer.Option(help="s of cosine, at least 0.")]
-Start = Annotated[float, typer.Option(help="Where sigmoid starts, below --end.")]
-End = Annotated[float, typer.Option(help="Where sigmoid ends.")]
-Tau = Annotated[float, typer.Option(help="Temperature of sigmoid, above 0.")]
+MaxBeta = Annotated[
+    float, typer.Option(metavar="X", help="No beta made from abars, or scaled, exceeds it; inside (0, 1).")
+]
+Offset = Annotated[float, typer.Option(metavar="X", help="s of cosine, at least 0.")]
+Start = Annotated[float, typer.Option(metavar="X", help="Where sigmoid starts, below --end.")]
+End = Annotated[float, typer.Option(metavar="X", help="Where sigmoid ends.")]
+Tau = Annotated[float, typer.Option(metavar="X", help="Temperature of sigmoid, above 0.")]
 FromFile = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="Your own betas: JSON, a CSV with a column beta, or a number a line; - for stdin."
+        metavar="FILE",
+        help="Your own betas: JSON, a CSV with a column beta, or a number a line; - for stdin.  [default: none]",
     ),
 ]
 
@@ -63,41 +68,7 @@ def list_(config: o.Config = None, json: o.Json = False, quiet: o.Quiet = False)
 
 @app.command(epilog=o.EXAMPLES["schedule show"])
 def show(
-    kind: o.Kind = "cosine",
-    timesteps: o.Timesteps = 1000,
-    beta_start: o.BetaStart = None,
-    beta_end: o.BetaEnd = None,
-    max_beta: MaxBeta = 0.999,
-    offset: Offset = 0.008,
-    start: Start = -3.0,
-    end: End = 3.0,
-    tau: Tau = 1.0,
-    from_file: FromFile = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A .csv or .json file, or - for CSV on stdout.")
-    ] = None,
-    config: o.Config = None,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-) -> None:
-    """Show a schedule as a table: beta, abar, signal, noise and log-SNR of every level.
-
-    On a terminal, some levels; off it, in a file and with --json, all.
-    """
-    out = Output(json, quiet)
-    out.check_dash(output)
-    schedule = _schedule(kind, timesteps, beta_start, beta_end, max_beta, offset, start, end, tau, from_file, out)
-    if output is not None:
-        _write(schedule, output, (".csv", ".json"), out)
-    else:
-        out.document(_document(schedule))
-        out.table(*_table(schedule, None if not sys.stdout.isatty() else ROWS_ON_A_TERMINAL))
-        if sys.stdout.isatty() and timesteps >= ROWS_ON_A_TERMINAL and not json:
-            out.note(f"{ROWS_ON_A_TERMINAL} of {schedule.timesteps + 1} levels; all of them: -o table.csv")
-
-
-@app.command(epilog=o.EXAMPLES["schedule plot"])
-def plot(
+    context: typer.Context,
     kind: o.Kind = "cosine",
     timesteps: o.Timesteps = 1000,
     beta_start: o.BetaStart = None,
@@ -111,7 +82,52 @@ def plot(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="A .png, .svg, .csv or .json file, or - for PNG on stdout.  [default: plot here]"
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="A .csv or .json file, or - for CSV on stdout.  [default: print here]",
+        ),
+    ] = None,
+    config: o.Config = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Show a schedule as a table: beta, abar, signal, noise and log-SNR of every level.
+
+    On a terminal, some levels; off it, in a file and with --json, all.
+    """
+    out = Output(json, quiet)
+    out.check_dash(output)
+    schedule = _schedule(context, out)
+    if output is not None:
+        _write(schedule, output, (".csv", ".json"), out)
+    else:
+        out.document(_document(schedule))
+        out.table(*_table(schedule, None if not sys.stdout.isatty() else ROWS_ON_A_TERMINAL))
+        if sys.stdout.isatty() and schedule.timesteps >= ROWS_ON_A_TERMINAL and not json:
+            out.note(f"{ROWS_ON_A_TERMINAL} of {schedule.timesteps + 1} levels; all of them: -o table.csv")
+
+
+@app.command(epilog=o.EXAMPLES["schedule plot"])
+def plot(
+    context: typer.Context,
+    kind: o.Kind = "cosine",
+    timesteps: o.Timesteps = 1000,
+    beta_start: o.BetaStart = None,
+    beta_end: o.BetaEnd = None,
+    max_beta: MaxBeta = 0.999,
+    offset: Offset = 0.008,
+    start: Start = -3.0,
+    end: End = 3.0,
+    tau: Tau = 1.0,
+    from_file: FromFile = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="A .png, .svg, .csv or .json file, or - for PNG on stdout.  [default: plot here]",
         ),
     ] = None,
     config: o.Config = None,
@@ -121,7 +137,7 @@ def plot(
     """Plot a schedule: in the terminal, or as a picture."""
     out = Output(json, quiet)
     out.check_dash(output)
-    schedule = _schedule(kind, timesteps, beta_start, beta_end, max_beta, offset, start, end, tau, from_file, out)
+    schedule = _schedule(context, out)
     if output is not None:
         _write(schedule, output, (".png", ".svg", ".csv", ".json"), out)
     elif json:
@@ -132,34 +148,29 @@ def plot(
         out.result(schedule_text([_curve(schedule)], **_screen()))
 
 
-def _schedule(
-    kind: Kind,
-    timesteps: int,
-    beta_start: float | None,
-    beta_end: float | None,
-    max_beta: float,
-    offset: float,
-    start: float,
-    end: float,
-    tau: float,
-    from_file: Path | None,
-    out: Output,
-) -> "Schedule":
+def _schedule(context: typer.Context, out: Output) -> "Schedule":
+    """The schedule that a command's options describe."""
     from ddpm_cli.schedule import Schedule
 
-    if from_file is not None:
-        betas = _read_betas(from_file)
+    names = [field.name for field in dataclasses.fields(ScheduleConfig) if field.name in context.params]
+    path = context.params["from_file"]
+    if path is not None:
+        for name in names:
+            if o.is_typed(context, name) and context.params[name] != "custom":
+                raise UsageError(
+                    f"--{name.replace('_', '-')} and --from-file contradict each other", "Give one of them."
+                )
+        betas = _read_betas(path)
+        if not betas:
+            raise DataError(f"{path} holds no betas", BETAS_HINT)
         config = ScheduleConfig(kind="custom", timesteps=len(betas), betas=betas)
+    elif context.params["kind"] == "custom":
+        raise UsageError("a custom schedule needs betas", "Name their file: --from-file betas.csv")
     else:
-        if kind == "custom":
-            raise UsageError("a custom schedule needs betas", "Name their file: --from-file betas.csv")
-        config = ScheduleConfig(kind, timesteps, beta_start, beta_end, max_beta, offset, start, end, tau)
+        config = ScheduleConfig(**{name: context.params[name] for name in names})
     schedule = Schedule(config)
-    if not schedule.ends_as_noise:
-        out.note(
-            f"warning: abar_T is {schedule.abars[-1]:.2g}, more than 0.001: x_T is not N(0, I), where sampling starts; "
-            "use more steps or larger betas"
-        )
+    if schedule.warning:
+        out.note(schedule.warning)
     return schedule
 
 
@@ -168,7 +179,7 @@ def _read_betas(path: Path) -> tuple[float, ...]:
     try:
         text = sys.stdin.read() if path == Path("-") else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the betas in {path} ({error})") from error
+        raise DataError(f"cannot read the betas in {path} ({error})", BETAS_HINT) from error
     try:
         if text.lstrip()[:1] in "[{":
             values = json_module.loads(text)
@@ -183,9 +194,7 @@ def _read_betas(path: Path) -> tuple[float, ...]:
             return tuple(float(row[column]) for row in levels)
         return tuple(float(row[0]) for row in rows)
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise DataError(
-            f"{path} holds no betas ({error})", 'Write a number a line, a CSV with a column beta, or {"betas": [...]}.'
-        ) from error
+        raise DataError(f"{path} holds no betas ({error})", BETAS_HINT) from error
 
 
 def _document(schedule: "Schedule") -> dict[str, object]:
@@ -251,4 +260,4 @@ def _screen() -> dict[str, Any]:
 
     size = shutil.get_terminal_size((80, 24))
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return {"width": max(40, min(size.columns, 120)), "height": max(16, min(size.lines - 1, 40)), "colour": colour}
+    return {"width": max(60, min(size.columns, 120)), "height": max(18, min(size.lines - 1, 40)), "colour": colour}

@@ -1,15 +1,18 @@
 """``ddpm train``: fit a denoiser, show how it goes, lose nothing."""
 
 import dataclasses
+import secrets
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ddpm_cli import files, paths
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output, duration
 from ddpm_cli.config import (
@@ -40,10 +43,14 @@ RESUMABLE = {"resume", "epochs", "steps", "minutes", "device", "compiling", "dry
 def train(
     context: typer.Context,
     dataset: Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Known set, or folder of images.")] = "mnist",
-    data_dir: Annotated[Path | None, typer.Option(help="Where to look for the set first.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Train on so many images.  [default: all]")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to look for the set first.  [default: none]")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Train on so many images.  [default: all]")
+    ] = None,
     image_size: Annotated[
-        int | None, typer.Option(min=1, help="Bring images to this side, in pixels.  [default: their own]")
+        int | None, typer.Option(min=1, metavar="N", help="Bring images to this side, in pixels.  [default: their own]")
     ] = None,
     conditional: Annotated[
         bool | None,
@@ -52,10 +59,12 @@ def train(
             help="Learn the labels or not.  [default: where there are labels, but not with preset report]",
         ),
     ] = None,
-    preset: Annotated[str, typer.Option(help="Network: tiny, small, report, base.")] = "small",
+    preset: Annotated[str, typer.Option(metavar="NAME", help="Network: tiny, small, report, base.")] = "small",
     recipe: Annotated[
         str | None,
-        typer.Option(help="Training recipe: default, report.  [default: report for preset report, else default]"),
+        typer.Option(
+            metavar="NAME", help="Training recipe: default, report.  [default: report for preset report, else default]"
+        ),
     ] = None,
     schedule: o.Kind = "cosine",
     timesteps: o.Timesteps = 1000,
@@ -66,37 +75,52 @@ def train(
     times: Annotated[
         Times | None, typer.Option(help="Distribution of t.  [default: the recipe's, stratified uniform]")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.  [default: the recipe's, 128]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: the recipe's, 0.002]")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Budget: passes over the data.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Budget: optimizer steps.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Images a step.  [default: the recipe's, 128]")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(metavar="X", help="Peak learning rate.  [default: the recipe's, 0.002]")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Budget: passes over the data.  [default: none]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Budget: optimizer steps.  [default: none]")
+    ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Budget: minutes.  [default: 10, unless another budget is given]")
+        float | None, typer.Option(metavar="X", help="Budget: minutes.  [default: 10; recipe report: 50 epochs]")
     ] = None,
     ema: Annotated[
         float | None,
-        typer.Option(help="Half-life of the averaged weights, as a share of the run; 0: none.  [default: 0.08]"),
+        typer.Option(
+            help="Half-life of the averaged weights, as a share of the run; 0: none.  [default: the recipe's, 0.08]"
+        ),
     ] = None,
-    save_every: Annotated[float, typer.Option(help="Minutes between saves.")] = 5.0,
-    sample_every: Annotated[int, typer.Option(min=0, help="Epochs between grids of samples; 0: at the end only.")] = 5,
+    save_every: Annotated[float, typer.Option(metavar="X", help="Minutes between saves.")] = 5.0,
+    sample_every: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Epochs between grids of samples; 0: at the end only.")
+    ] = 5,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     compiling: Annotated[
         Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network; auto: off.")
     ] = "auto",
     seed: o.Seed = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run.  [default: data set, preset and time]")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the run.  [default: data set, preset and time]")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: DDPM_HOME/runs/NAME]"),
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN|latest", help="Go on with a run; only the budget may change.")
+        str | None,
+        typer.Option(metavar="RUN|latest", help="Go on with a run; only the budget may change.  [default: none]"),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would happen, and how long it would take.")
     ] = False,
-    offline: Annotated[bool, typer.Option(envvar="DDPM_OFFLINE", help="Never use the network.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", envvar="DDPM_OFFLINE", help="Never use the network.")] = False,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -107,10 +131,12 @@ def train(
     Prints the path of the run folder; on stderr, progress and the command to sample with.
     """
     out = Output(json, quiet, verbose)
+    if schedule == "custom":
+        raise UsageError("ddpm train has no custom schedule", "Choose one of those in: ddpm schedule list")
     budget = o.one_of(context, epochs=epochs, steps=steps, minutes=minutes)
     if resume is not None:
         _refuse_others(context)
-        folder, chosen = _saved(resume, budget)
+        folder, chosen = _saved(resume, {name: value for name, value in budget.items() if o.is_typed(context, name)})
     else:
         recipe = recipe or ("report" if preset == "report" else "default")
         fit = {"target": target, "loss": loss, "times": times, "batch_size": batch_size, "lr": lr, "ema": ema}
@@ -142,7 +168,7 @@ def _dataset(name: str) -> str:
     """A folder by its absolute path, so that the run can be resumed from anywhere."""
     from ddpm_cli import data
 
-    return str(Path(name).expanduser().absolute()) if data.is_path(name) else name
+    return str(paths.absolute(name)) if data.is_path(name) else name
 
 
 def _recipe(name: str, **changes: Any) -> TrainConfig:
@@ -170,15 +196,18 @@ def _saved(name: str, budget: dict[str, Any]) -> tuple[Path, RunConfig]:
 
 
 def _new_folder(config: RunConfig, name: str | None, output: Path | None) -> Path:
-    from ddpm_cli import library, paths
+    from ddpm_cli import library
 
     if name is not None and output is not None:
         raise UsageError("--name and --output contradict each other", "Give one of them.")
-    label = Path(config.dataset).name or "images"
-    name = library.check_name(name or f"{label}-{config.preset}-{time.strftime('%Y%m%d-%H%M%S')}")
-    folder = (output or paths.runs() / name).expanduser().absolute()
+    if name is None:
+        # The time for people, the rest so that two runs begun in one second do not share a folder.
+        label = Path(config.dataset).name.lstrip(".") or "images"
+        name = f"{label}-{config.preset}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder = paths.runs() / library.check_name(name) if output is None else paths.absolute(output)
     if library.is_run(folder):
-        raise UsageError(f"{folder} already holds a run", f"Go on with it: ddpm train --resume {folder}")
+        raise UsageError(f"{folder} already holds a run", f"Go on with it: ddpm train --resume {quote(str(folder))}")
+    files.check_place(folder / "config.json")
     return folder
 
 
@@ -189,10 +218,12 @@ def _prepared(
     from ddpm_cli.training import engine
 
     chosen = engine.choose_device(device)
-    run = Run(folder, config, chosen, offline, compiling == "on", data_dir, say=out.note)
+    run = Run(folder, config, chosen, offline, compiling == "on", data_dir, say=out.note, report=out.routine)
     with out.progress("reading", "bytes") as live:
         run.progress = lambda done, total: live.update(done, total, "")
         run.prepare()
+    if run.schedule.warning:
+        out.note(run.schedule.warning)
     about = run.info
     kind = f"conditional on {len(about.classes)} classes" if about.classes else "unconditional"
     out.note(
@@ -254,10 +285,12 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
     }
     out.document(values, "interrupted" if caught else "done")
     if caught:
-        out.note(f"Stopped and saved at step {run.state.step:,}. Go on with: ddpm train --resume {run.folder}")
+        out.note(
+            f"Stopped and saved at step {run.state.step:,}. Go on with: ddpm train --resume {quote(str(run.folder))}"
+        )
         raise typer.Exit(128 + caught[0])
     out.result(str(run.folder))
-    out.note(f"Sample from it: ddpm sample --model {run.folder} -n 64 -o grid.png")
+    out.note(f"Sample from it: ddpm sample --model {quote(str(run.folder))} -n 64 -o grid.png")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def count_parameters(config: NetworkConfig) -> int:
 def count_flops(config: NetworkConfig) -> int:
     """Floating-point operations for one image forward, a multiply-add counted as two; counted on shapes alone."""
     with torch.device("meta"):
-        network = build(config)
+        network = build(config).eval()
         x, time, label = torch.empty(1, *config.shape), torch.zeros(1), torch.zeros(1, dtype=torch.int64)
     with FlopCounterMode(display=False) as counter:
         network(x, time, {"label": label})

@@ -23,7 +23,9 @@ def sinusoids(x: Tensor, size: int) -> Tensor:
         Vaswani et al. 2017, section 3.5, halves concatenated as in Ho et al. 2020.
     """
     half = size // 2
-    frequencies = torch.exp(torch.arange(half, device=x.device, dtype=torch.float32) * (-math.log(10000) / half))
+    frequencies = torch.exp(
+        torch.arange(half, device=x.device, dtype=torch.float32) * (-math.log(10000) / max(half, 1))
+    )
     angles = x.float()[:, None] * frequencies
     return F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, size % 2))
 

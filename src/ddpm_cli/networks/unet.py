@@ -6,6 +6,8 @@ pixel-unshuffle entrance, which moves the work from the finest grid, where convo
 Reading order: block, then the network.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from ddpm_cli.networks.layers import LabelEmbedding, SelfAttention, pad_to_multi
 
 
 def _norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(width // 8 if width < 256 else 32, width, eps=1e-5)
+    return nn.GroupNorm(width // 8 if width < 256 else math.gcd(32, width), width)
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

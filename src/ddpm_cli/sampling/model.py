@@ -10,6 +10,7 @@ from torch import Tensor
 from ddpm_cli.config import SamplerConfig, Shape
 from ddpm_cli.denoiser import Clip, Condition, Denoiser, Denoises, Guide, Prediction
 from ddpm_cli.errors import ModelError, NumericsError, UsageError
+from ddpm_cli.forward import as_tensors
 from ddpm_cli.sampling.draws import SeededDraw
 from ddpm_cli.sampling.loop import Step, sample
 from ddpm_cli.sampling.plans import plan
@@ -103,8 +104,7 @@ class DiffusionModel:
             denoiser = Clip(denoiser)
         levels = self.plan()
         x_T = draw("start")
-        start = Level(*(torch.tensor(float(field)) for field in levels[0]))
-        yield Step(start, x_T, torch.zeros_like(x_T))
+        yield Step(as_tensors(levels[0]), x_T, torch.zeros_like(x_T))
         yield from sample(denoiser, x_T, levels, draw, rule(config), self._condition(draw, labels))
 
     def draw(self, seed: int, images: Sequence[int], labels: Sequence[int] | None = None) -> Iterator[Tensor]:

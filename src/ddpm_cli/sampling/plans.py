@@ -30,9 +30,10 @@ def plan(schedule: Schedule, steps: int, spacing: Spacing, noisiest: float = NOI
         Song et al. 2021, appendix D.2; trailing: Lin et al. 2023, table 2; log-SNR: Lu et al. 2022, section 3.4.
     """
     if spacing == "log-snr":
-        start = max(noisiest, float(schedule.log_snr[-1]))
+        first, last = float(schedule.log_snr[1]), float(schedule.log_snr[-1])
+        start = max(noisiest, last) if first > noisiest else last
         # One level needs no step to it but the last: N steps visit N noisy levels and the clean one.
-        noisy = [schedule.level_of(value) for value in np.linspace(start, schedule.log_snr[1], steps)]
+        noisy = [schedule.level_of(value) for value in np.unique(np.linspace(start, first, steps))]
         return [*noisy, schedule.level(0)]
     top = schedule.timesteps
     if spacing == "uniform":

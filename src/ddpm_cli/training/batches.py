@@ -65,14 +65,13 @@ class Batches:
         draw = generator("train", config.seed, step)
         t = draw_times(config.times, config.batch_size, self.schedule.timesteps, draw)
         x_0 = self.images[rows].to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
-        seed = int(draw.integers(2**63))
-        self._noise.manual_seed(seed)
+        self._noise.manual_seed(int(draw.integers(2**63)))
         eps = torch.empty_like(x_0).normal_(generator=self._noise)
         condition = {}
         if self.labels is not None:
             hidden = torch.from_numpy(draw.random(config.batch_size) < config.label_drop)
             condition["label"] = self.labels[rows].masked_fill(hidden.to(self.device, non_blocking=True), self.classes)
-        return Batch(x_0, as_tensors(self.schedule.level(t), self.device), eps, condition, seed)
+        return Batch(x_0, as_tensors(self.schedule.level(t), self.device), eps, condition, int(draw.integers(2**63)))
 
     def rows(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Which images make up the batch of a step, (B,)."""

@@ -91,8 +91,8 @@ def _rescaled(scale: Tensor, finite: Tensor) -> Tensor:
 def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[StepReport]:
     """Train to the end of the budget, yielding after every step.
 
-    A step whose loss or gradient is not finite changes nothing: it is skipped on the device, without waiting for it,
-    and counted in the report.
+    A step whose loss or gradient is not finite changes no weight, moment or statistic: it is skipped on the device,
+    without waiting for it, and counted in the report.
 
     Args:
         state: is changed in place; begin anywhere.
@@ -100,6 +100,7 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         config: the recipe.
     """
     parameters = [p for p in state.denoiser.parameters() if p.requires_grad]
+    buffers = list(state.denoiser.buffers())  # the running statistics of batch norm
     state.denoiser.train()
     while state.steps is None or state.step < state.steps:
         lr = learning_rate(state.step, state.steps, config)
@@ -107,6 +108,7 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
             group["lr"] = lr
         x_0, level, eps, condition, seed = batches(state.step)
         torch.manual_seed(seed)
+        before = [buffer.clone() for buffer in buffers]
         loss = state.denoiser.loss(x_0, level, eps, condition, config.loss, config.gamma).mean()
         (loss if state.scale is None else loss * state.scale[0]).backward()
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -120,6 +122,8 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
+        for buffer, old in zip(buffers, before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))
         state.broken = torch.where(finite, 0, state.broken + 1)
         if state.scale is not None:
             state.scale = _rescaled(state.scale, finite)

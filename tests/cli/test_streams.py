@@ -1,0 +1,167 @@
+"""Streams: the result on stdout, everything else on stderr; plain off a terminal; nothing written anywhere else."""
+
+import contextlib
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
+
+
+@pytest.fixture
+def on_a_terminal(command: list[str]) -> Callable[..., tuple[int, str]]:
+    """Runs a command whose streams are a terminal of 100 x 40; its code and what it showed."""
+    pty = pytest.importorskip("pty", reason="no terminals to pretend on Windows")
+    import fcntl
+    import struct
+    import termios
+
+    def call(*arguments: object, **variables: str) -> tuple[int, str]:
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        environment = {**os.environ, "TERM": "xterm-256color", **variables}
+        streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+        with subprocess.Popen([*command, *map(str, arguments)], **streams, env=environment) as child:
+            os.close(slave)
+            shown = b""
+            with contextlib.suppress(OSError):  # EIO: the other side has closed
+                while piece := os.read(master, 1 << 16):
+                    shown += piece
+            os.close(master)
+            code = child.wait(timeout=60)
+        return code, shown.decode()
+
+    return call
+
+
+# --- on a terminal --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["sample"], ["schedule", "show"], ["schedule", "plot"]], ids=" ".join)
+def test_bytes_are_not_written_to_a_terminal(on_a_terminal: Any, cwd: Path, arguments: list[str]) -> None:
+    code, shown = on_a_terminal(*arguments, "-o", "-")
+    assert code == 2
+    assert "terminal" in shown
+    assert "Traceback" not in shown
+    assert list(cwd.iterdir()) == []
+
+
+def test_a_table_on_a_terminal_is_aligned_and_shortened(on_a_terminal: Any) -> None:
+    code, shown = on_a_terminal("schedule", "show", "--kind", "linear")
+    assert code == 0
+    assert "\t" not in shown
+    rows = [line.split()[0] for line in shown.splitlines() if re.match(r" *\d+ +[\d.]", line)]
+    assert (rows[0], rows[-1]) == ("0", "1000")
+    assert 15 < len(rows) < 40
+    assert "1001 levels" in shown.replace(",", "")
+
+
+def test_a_short_schedule_is_shown_whole_and_without_a_note_on_a_terminal(on_a_terminal: Any, cwd: Path) -> None:
+    (cwd / "betas.txt").write_text("0.9\n" * 5)
+    code, shown = on_a_terminal("schedule", "show", "--from-file", "betas.txt")
+    assert code == 0
+    assert "levels" not in shown
+
+
+def test_no_color_is_honoured_on_a_terminal(on_a_terminal: Any) -> None:
+    for arguments in (["schedule", "plot"], ["schedule", "list"], ["schedule", "show", "--kind", "cosin"]):
+        _, plain = on_a_terminal(*arguments, NO_COLOR="1")
+        assert not COLOUR.search(plain)
+    _, coloured = on_a_terminal("schedule", "plot")
+    assert COLOUR.search(coloured)
+
+
+def test_help_on_a_terminal_has_no_boxes(on_a_terminal: Any) -> None:
+    code, shown = on_a_terminal("sample", "--help")
+    assert code == 0
+    assert not set("╭╮╰╯│") & set(shown)
+    code, shown = on_a_terminal("sample", "--nonsense")
+    assert code == 2
+    assert not set("╭╮╰╯│") & set(shown)
+
+
+# --- off a terminal -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("force", [None, "FORCE_COLOR", "CLICOLOR_FORCE"])
+def test_there_are_no_escape_codes_off_a_terminal(
+    ddpm: Any, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, force: str | None
+) -> None:
+    if force:
+        monkeypatch.setenv(force, "1")
+    for arguments in (
+        [*quick, "--steps", 2],
+        ["sample", "-n", 2, "--steps", 1],
+        ["schedule", "list"],
+        ["schedule", "plot"],
+        ["schedule", "show", "--kind", "cosin"],
+        ["--help"],
+    ):
+        result = ddpm(*arguments)
+        assert "\x1b" not in result.out + result.err
+
+
+@pytest.mark.usefixtures("model")
+def test_quiet_leaves_only_the_result(ddpm: Any, quick: tuple[str, ...], cwd: Path) -> None:
+    result = ddpm(*quick, "--steps", 4, "-o", "run", "--quiet").done()
+    assert (result.out, result.err) == (f"{cwd / 'run'}\n", "")
+    result = ddpm("sample", "-n", 2, "--steps", 1, "-q").done()
+    assert (result.out, result.err) == ("samples.png\n", "")
+    result = ddpm("schedule", "plot", "--kind", "linear", "--beta-end", 0.001, "-o", "plot.csv", "-q").done()
+    assert (result.out, result.err) == ("plot.csv\n", "")
+
+
+def test_quiet_leaves_errors(ddpm: Any) -> None:
+    ddpm("sample", "--model", "nobody", "--quiet").refused(4, "nobody")
+
+
+def test_quiet_and_verbose_contradict_each_other(ddpm: Any) -> None:
+    ddpm("sample", "--quiet", "--verbose").refused(2, "--quiet", "--verbose")
+
+
+def test_progress_off_a_terminal_is_a_line_now_and_then(ddpm: Any, quick: tuple[str, ...]) -> None:
+    err = ddpm(*quick, "--epochs", 60).done().err  # in a few seconds, and a line every 30 s at most
+    assert len(err.splitlines()) < 20
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_but_the_data_directory_and_the_result(
+    process: Any, photos: Path, tmp_path: Path, home: Path, cwd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("user", "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    before = sorted(photos.rglob("*"))
+    options = ["--dataset", photos, "--preset", "tiny", "--batch-size", 8, "--steps", 2, "--device", "cpu"]
+    process("train", *options, "--name", "one").done()
+    process("sample", "-n", 2, "--steps", 1, "--device", "cpu", "--trajectory", "walk.png").done()
+    process("schedule", "plot", "-o", "plot.svg").done()
+    assert {path.name for path in cwd.iterdir()} == {"samples.png", "walk.png", "plot.svg"}
+    assert {path.name for path in home.iterdir()} == {"runs", "cache"}
+    assert list((tmp_path / "user").rglob("*")) == []
+    assert list((tmp_path / "temporary").rglob("*")) == []
+    assert sorted(photos.rglob("*")) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"user", "temporary", "home", "work"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--version"], ["--help"], ["schedule", "show"], ["schedule", "plot"]], ids=" ".join
+)
+def test_what_only_prints_writes_nothing(ddpm: Any, written: Callable[[], set[str]], arguments: list[str]) -> None:
+    ddpm(*arguments).done()
+    assert written() == set()
+
+
+@pytest.mark.usefixtures("model")
+def test_no_temporary_file_is_left(ddpm: Any, quick: tuple[str, ...], written: Callable[[], set[str]]) -> None:
+    ddpm(*quick, "--steps", 2, "-o", "run").done()
+    ddpm("sample", "-n", 2, "--steps", 1, "-o", "out/").done()
+    assert not [name for name in written() if Path(name).name.startswith(".") or name.endswith((".tmp", ".part"))]

@@ -1,0 +1,342 @@
+"""``ddpm train``: the run folder, what comes out on which stream, what can be resumed, and what is refused."""
+
+import json
+import math
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FILES = {"config.json", "metrics.jsonl", "train.log", "model.safetensors", "state.safetensors", "loss.png"}
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return found
+
+
+def step_of(folder: Path) -> int:
+    from ddpm_cli.checkpoint import read_info
+
+    return int(read_info(folder / "model.safetensors").training["step"])
+
+
+# --- what comes out -------------------------------------------------------------------------------------------------
+
+
+def test_stdout_is_the_path_of_the_run_and_nothing_else(ddpm: Any, quick: tuple[str, ...], home: Path) -> None:
+    result = ddpm(*quick, "--steps", 2, "--name", "first").done()
+    assert result.out == f"{home / 'runs' / 'first'}\n"
+
+
+def test_a_run_without_a_name_has_the_set_the_preset_and_the_time_in_it(
+    ddpm: Any, quick: tuple[str, ...], home: Path
+) -> None:
+    folder = Path(ddpm(*quick, "--steps", 2).done().out.strip())
+    assert folder.parent == home / "runs"
+    assert folder.name.startswith("photos-tiny-")
+
+
+def test_two_runs_without_a_name_begun_in_one_second_are_two(
+    ddpm: Any, quick: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.strftime", lambda *_: "20260101-120000")
+    for _ in range(2):
+        ddpm(*quick, "--steps", 1).done()
+    assert len(list((home / "runs").iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["run", "my run", "it's; true"])
+def test_stderr_ends_with_the_command_to_sample_with_and_it_works(
+    ddpm: Any, quick: tuple[str, ...], cwd: Path, name: str
+) -> None:
+    result = ddpm(*quick, "--steps", 2, "-o", name).done()
+    last = result.err.splitlines()[-1]
+    line = last[last.index("ddpm sample") :]
+    words = shlex.split(line)
+    assert words[0] == "ddpm"
+    sampled = ddpm(*words[1:], "--device", "cpu").done()
+    written = cwd / sampled.out.strip()
+    assert written.read_bytes().startswith(b"\x89PNG")
+    assert f"model {name}" in sampled.err
+
+
+def test_a_run_folder_holds_what_is_documented(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == FILES | {"samples"}
+    assert [path.suffix for path in (trained / "samples").iterdir()] == [".png"]
+    steps = [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert steps[-1] == 3
+    assert "loss" in (trained / "train.log").read_text()
+    assert (trained / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert step_of(trained) == 3
+
+
+def test_a_checkpoint_holds_nothing_of_clock_host_or_path(trained: Path, photos: Path) -> None:
+    header = (trained / "model.safetensors").read_bytes()[:20_000]
+    for secret in (str(photos.parent), os.uname().nodename, str(trained)):
+        assert secret.encode() not in header
+
+
+def test_the_same_seed_gives_the_same_model(ddpm: Any, quick: tuple[str, ...], cwd: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        ddpm(*quick, "--steps", 3, "--seed", seed, "-o", name).done()
+    a, b, c = ((cwd / name / "model.safetensors").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_a_random_seed_is_told_and_kept(ddpm: Any, quick: tuple[str, ...], cwd: Path) -> None:
+    errs = [ddpm(*quick, "--steps", 1, "-o", name).done().err for name in ("a", "b")]
+    seeds = [config_of(cwd / name)["train"]["seed"] for name in ("a", "b")]
+    assert seeds[0] != seeds[1]
+    assert all(f"seed {seed}" in err for seed, err in zip(seeds, errs, strict=True))
+
+
+# --- what is learned ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_images_in_classes_is_learned_with_them(ddpm: Any, quick: tuple[str, ...], cwd: Path) -> None:
+    from ddpm_cli.checkpoint import read_info
+
+    ddpm(*quick, "--steps", 2, "-o", "run").done()
+    info = read_info(cwd / "run" / "model.safetensors")
+    assert info.classes == ("circle", "cross")
+    assert info.shape == (1, 12, 12)
+    assert info.weights == ("ema", "raw")
+    ddpm(*quick, "--steps", 2, "--unconditional", "-o", "free").done()
+    assert read_info(cwd / "free" / "model.safetensors").classes == ()
+
+
+def test_a_folder_without_classes_is_learned_without(
+    ddpm: Any, quick: tuple[str, ...], photos: Path, cwd: Path
+) -> None:
+    from ddpm_cli.checkpoint import read_info
+
+    ddpm(*quick, "--dataset", photos / "circle", "--steps", 2, "-o", "run").done()
+    assert read_info(cwd / "run" / "model.safetensors").classes == ()
+
+
+def test_images_are_brought_to_the_size_asked_for(ddpm: Any, quick: tuple[str, ...], cwd: Path) -> None:
+    from ddpm_cli.checkpoint import read_info
+
+    ddpm(*quick, "--image-size", 8, "--limit", 10, "--steps", 1, "-o", "run").done()
+    info = read_info(cwd / "run" / "model.safetensors")
+    assert info.shape == (1, 8, 8)
+    assert info.data["images"] == 10
+
+
+def test_the_options_land_in_the_config(ddpm: Any, quick: tuple[str, ...], cwd: Path, photos: Path) -> None:
+    options = ["--schedule", "linear", "--timesteps", 50, "--target", "x0", "--loss", "min-snr", "--lr", 0.001]
+    ddpm(*quick, *options, "--ema", 0, "--times", "uniform", "--steps", 2, "-o", "run").done()
+    config = config_of(cwd / "run")
+    assert config["dataset"] == str(photos)
+    assert config["preset"] == "tiny"
+    assert config["budget"] == {"epochs": None, "steps": 2, "minutes": None}
+    assert (config["schedule"]["kind"], config["schedule"]["timesteps"]) == ("linear", 50)
+    train = config["train"]
+    assert (train["target"], train["loss"], train["times"]) == ("x0", "min-snr", "uniform")
+    assert (train["lr"], train["ema"], train["batch_size"]) == (0.001, 0, 8)
+
+
+def test_the_recipe_of_the_report_lands_in_the_config(
+    ddpm: Any, photos: Path, cwd: Path, quick: tuple[str, ...]
+) -> None:
+    assert quick
+    ddpm("train", "--dataset", photos, "--preset", "tiny", "--recipe", "report", "--steps", 1, "-o", "run").done()
+    config = config_of(cwd / "run")
+    train = config["train"]
+    # Adam, batch 128, cosine, T = 1000: the report; no averaging and no clipping: it has neither.
+    assert (train["optimizer"], train["batch_size"], train["target"]) == ("adam", 128, "eps")
+    assert (train["ema"], train["clip"], train["decay"], train["warmup"]) == (0, 0, "constant", 0)
+    assert (config["schedule"]["kind"], config["schedule"]["timesteps"]) == ("cosine", 1000)
+
+
+def test_an_option_goes_before_the_recipe(ddpm: Any, quick: tuple[str, ...], cwd: Path) -> None:
+    ddpm(*quick, "--recipe", "report", "--target", "v", "--steps", 1, "-o", "run").done()
+    assert config_of(cwd / "run")["train"]["target"] == "v"
+    assert config_of(cwd / "run")["train"]["optimizer"] == "adam"
+
+
+def test_the_preset_of_the_report_is_its_network_unconditional(ddpm: Any, cwd: Path, quick: tuple[str, ...]) -> None:
+    from safetensors import safe_open
+
+    from ddpm_cli.checkpoint import read_info
+
+    assert quick  # without the pictures: 64 samples of this network take a minute on a CPU
+    options = ["--steps", 2, "--limit", 256, "--batch-size", 8, "--device", "cpu"]
+    ddpm("train", "--preset", "report", *options, "-o", "run").done()
+    info = read_info(cwd / "run" / "model.safetensors")
+    assert info.classes == ()
+    assert info.parameters == 13_911_937
+    assert info.flops == pytest.approx(3.116e9, rel=1e-3)
+    with safe_open(cwd / "run" / "model.safetensors", "np") as file:
+        sizes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  # no mapping
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    count = sum(
+        math.prod(shape) for name, shape in sizes.items() if name.startswith("raw.") and not name.endswith(buffers)
+    )
+    assert count == 13_911_937
+    assert config_of(cwd / "run")["train"]["optimizer"] == "adam"  # its recipe comes with it
+
+
+def test_mnist_is_here_and_learned_with_its_ten_classes(ddpm: Any, cwd: Path, quick: tuple[str, ...]) -> None:
+    from ddpm_cli.checkpoint import read_info
+
+    ddpm(*quick, "--dataset", "mnist", "--offline", "--limit", 64, "--steps", 1, "-o", "run").done()
+    info = read_info(cwd / "run" / "model.safetensors")
+    assert info.classes == tuple("0123456789")
+    assert info.shape == (1, 28, 28)
+
+
+# --- a dry run ------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_of_the_reports_budget_tells_23450_steps_and_writes_nothing(
+    ddpm: Any, written: Callable[[], set[str]], home: Path
+) -> None:
+    options = ["--dataset", "mnist", "--batch-size", 128, "--epochs", 50, "--preset", "tiny", "--device", "cpu"]
+    result = ddpm("train", *options, "--dry-run").done()
+    assert "23,450 steps" in result.out  # 50 times ceil(60,000 / 128)
+    assert "469" in result.out
+    assert written() == set()
+    assert {path.name for path in home.iterdir()} <= {"cache"}
+
+
+def test_a_dry_run_of_minutes_tells_steps_too(
+    ddpm: Any, quick: tuple[str, ...], written: Callable[[], set[str]]
+) -> None:
+    result = ddpm(*quick, "--minutes", 1, "--dry-run", "--json").done()
+    document = result.json
+    assert document["seconds"] == pytest.approx(60, rel=0.1)
+    assert document["steps"] > 1
+    assert written() == set()
+
+
+def test_a_long_run_is_announced_with_what_would_be_quicker(ddpm: Any, quick: tuple[str, ...]) -> None:
+    assert "uicker" in ddpm(*quick, "--steps", 100_000_000, "--dry-run").done().err
+    assert "uicker" not in ddpm(*quick, "--steps", 10, "--dry-run").done().err
+
+
+# --- where it goes --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_kept(ddpm: Any, quick: tuple[str, ...], trained: Path) -> None:
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    ddpm(*quick, "--steps", 2, "-o", trained).refused(2, "already holds a run", "--resume")
+    ddpm(*quick, "--steps", 2, "--name", "trained").refused(2, "already holds a run", "--resume")
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["../evil", "..", ".", "a/b", "/tmp/evil", ".hidden", "", "a\\b", "a\nb", "x" * 300])
+def test_a_name_that_leaves_its_folder_is_2(
+    ddpm: Any, quick: tuple[str, ...], written: Callable[[], set[str]], name: str
+) -> None:
+    ddpm(*quick, "--steps", 1, f"--name={name}").refused(2)
+    assert written() == set()
+
+
+def test_a_name_and_a_folder_contradict_each_other(ddpm: Any, quick: tuple[str, ...]) -> None:
+    ddpm(*quick, "--steps", 1, "--name", "a", "-o", "b").refused(2, "--name", "--output")
+
+
+@pytest.mark.parametrize(
+    "budget", [["--epochs", 1, "--steps", 1], ["--epochs", 1, "--minutes", 1], ["--steps", 1, "--minutes", 1]]
+)
+def test_two_budgets_contradict_each_other(ddpm: Any, quick: tuple[str, ...], budget: list[object]) -> None:
+    ddpm(*quick, *budget).refused(2, str(budget[0]), str(budget[2]))
+
+
+# --- resuming -------------------------------------------------------------------------------------------------------
+
+
+def test_latest_goes_on_with_the_newest_run(ddpm: Any, quick: tuple[str, ...], home: Path) -> None:
+    for age, name in enumerate(("newest", "older")):
+        ddpm(*quick, "--steps", 2, "--name", name).done()
+        os.utime(home / "runs" / name / "config.json", (1_700_000_000 - age, 1_700_000_000 - age))
+    result = ddpm("train", "--resume", "latest", "--steps", 4, "--device", "cpu").done()
+    assert result.out == f"{home / 'runs' / 'newest'}\n"
+    assert step_of(home / "runs" / "newest") == 4
+    assert step_of(home / "runs" / "older") == 2
+    assert "restored" in result.err
+
+
+def test_a_stopped_run_resumed_is_the_run_never_stopped(
+    ddpm: Any, quick: tuple[str, ...], cwd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddpm_cli.checkpoint import read_info
+    from ddpm_cli.runs import Run
+
+    ddpm(*quick, "--steps", 6, "--seed", 4, "-o", "whole").done()
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stopped", property(lambda self: self.state.step == 3, lambda *_: None), raising=False)
+        ddpm(*quick, "--steps", 6, "--seed", 4, "-o", "parts")
+    assert step_of(cwd / "parts") == 3
+    ddpm("train", "--resume", "parts", "--device", "cpu").done()
+    assert read_info(cwd / "parts" / "model.safetensors").id == read_info(cwd / "whole" / "model.safetensors").id
+
+
+@pytest.mark.parametrize("run", ["trained", "path"])
+def test_a_run_is_resumed_by_name_or_path(ddpm: Any, trained: Path, quick: tuple[str, ...], run: str) -> None:
+    assert quick
+    ddpm("train", "--resume", trained if run == "path" else run, "--epochs", 2, "--device", "cpu").done()
+    assert step_of(trained) == 6
+    assert config_of(trained)["budget"] == {"epochs": 2, "steps": None, "minutes": None}
+
+
+def test_a_finished_run_resumed_stays_as_it_is(ddpm: Any, trained: Path, quick: tuple[str, ...]) -> None:
+    assert quick
+    before = (trained / "model.safetensors").read_bytes()
+    assert ddpm("train", "--resume", trained).done().out == f"{trained}\n"
+    assert (trained / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--batch-size", 4],
+        ["--preset", "small"],
+        ["--seed", 1],
+        ["--dataset", "mnist"],
+        ["--lr", 0.1],
+        ["--schedule", "linear"],
+        ["-o", "elsewhere"],
+        ["--name", "other"],
+        ["--unconditional"],
+        ["--precision", "bf16"],
+    ],
+    ids=str,
+)
+def test_resuming_refuses_whatever_would_make_it_another_run(ddpm: Any, trained: Path, options: list[object]) -> None:
+    before = (trained / "state.safetensors").read_bytes()
+    option = {"-o": "--output"}.get(str(options[0]), str(options[0]))
+    result = ddpm("train", "--resume", "trained", *options)
+    result.refused(2)
+    assert option in result.err or (option == "--unconditional" and "--conditional" in result.err)
+    assert (trained / "state.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("run", ["nobody", "./nobody", "latest"])
+def test_a_run_that_is_not_there_is_4(ddpm: Any, run: str) -> None:
+    ddpm("train", "--resume", run).refused(4)
+
+
+def test_a_state_cut_short_is_4(ddpm: Any, trained: Path) -> None:
+    content = (trained / "state.safetensors").read_bytes()
+    (trained / "state.safetensors").write_bytes(content[:-100])
+    ddpm("train", "--resume", trained, "--steps", 9).refused(4, "state.safetensors")
+    (trained / "config.json").write_text("{")
+    ddpm("train", "--resume", trained, "--steps", 9).refused(4)
+
+
+def test_the_example_that_pipes_one_command_into_the_other_works(command: list[str], photos: Path, cwd: Path) -> None:
+    ddpm = shlex.join(command)
+    train = f"{ddpm} train --dataset {shlex.quote(str(photos))} --preset tiny --batch-size 8 --steps 2 --device cpu -q"
+    line = f'run=$({train}) && {ddpm} sample --model "$run" -n 2 --steps 1 --device cpu -o grid.png'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "grid.png\n"
+    assert (cwd / "grid.png").is_file()
