@@ -110,7 +110,7 @@ def test_a_run_out_of_range_is_a_usage_error(options: dict[str, Any]) -> None:
 def test_a_misspelt_name_brings_the_nearest_one() -> None:
     with pytest.raises(UsageError) as caught:
         ScheduleConfig("cosin")  # type: ignore[arg-type]
-    assert "did you mean cosine?" in caught.value.hint
+    assert "Did you mean cosine?" in caught.value.hint
     with pytest.raises(UsageError, match="preset"):
         network_for("smal", SHAPE, 0)
 

@@ -59,5 +59,5 @@ def unknown_name(what: str, found: str, known: Iterable[str]) -> UsageError:
     """A :class:`UsageError` for a name outside a fixed choice, with the nearest known name as hint."""
     names = sorted(known)
     near = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
-    guess = f"did you mean {near[0]}? " if near else ""
+    guess = f"Did you mean {near[0]}? " if near else ""
     return UsageError(f"unknown {what} {found!r}", f"{guess}Known: {', '.join(names)}.")

@@ -192,10 +192,10 @@ class Run:
             if at_end or stopping or now - saved > 60 * self.config.save_every:
                 self.save()
                 saved = time.perf_counter()
-            looked = time.perf_counter()
-            yield Progress(report.step, self.state.steps, loss, self.images_per_second, self._seconds_left())
             if stopping:
                 break
+            looked = time.perf_counter()
+            yield Progress(report.step, self.state.steps, loss, self.images_per_second, self._seconds_left())
         if not self.info.id:  # nothing was left to train
             self.save()
         self._draw_loss()

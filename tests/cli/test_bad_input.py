@@ -22,7 +22,7 @@ def refused(ddpm: Any, written: Callable[[], set[str]]) -> Iterator[Callable[...
 
 
 def test_an_unknown_data_set_is_2_and_the_nearest_is_named(refused: Any) -> None:
-    refused(["train", "--dataset", "fashon-mnist"], 2, "fashon-mnist", "did you mean fashion-mnist?")
+    refused(["train", "--dataset", "fashon-mnist"], 2, "fashon-mnist", "Did you mean fashion-mnist?")
 
 
 def test_a_missing_image_folder_is_3(refused: Any) -> None:

@@ -225,7 +225,7 @@ def test_a_pipe_and_json_contradict_each_other(ddpm: Any, plot_or_show: str) -> 
 
 @pytest.mark.parametrize("plot_or_show", ["plot", "show"])
 def test_an_unknown_kind_is_2_and_the_nearest_is_named(ddpm: Any, plot_or_show: str) -> None:
-    ddpm("schedule", plot_or_show, "--kind", "cosin").refused(2, "cosin", "did you mean cosine?")
+    ddpm("schedule", plot_or_show, "--kind", "cosin").refused(2, "cosin", "Did you mean cosine?")
 
 
 def test_schedule_alone_prints_help(ddpm: Any) -> None:

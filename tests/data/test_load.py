@@ -186,7 +186,7 @@ def test_unknown_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="unknown data set 'mnits'") as caught:
         data.load("mnits")
-    assert "did you mean mnist?" in caught.value.hint
+    assert "Did you mean mnist?" in caught.value.hint
     for name in ("./mnits", "a/b", "~nobody-here", ".hidden"):
         with pytest.raises(DataError, match="there is no folder"):
             data.load(name)

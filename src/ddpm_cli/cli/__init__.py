@@ -52,7 +52,8 @@ def _root(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit
-    read_settings(context)
+    if not {"-h", "--help"} & set(context.obj or ()):  # help can be read even where the settings are wrong
+        read_settings(context)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         stdout = sys.stdout
-        code = app(args=list(argv) if argv is not None else None, prog_name="ddpm", standalone_mode=False)
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        code = app(args=arguments, prog_name="ddpm", standalone_mode=False, obj=arguments)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except UsageError as error:

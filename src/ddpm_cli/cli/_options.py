@@ -55,7 +55,7 @@ EXAMPLES = {
 
 def read_settings(context: typer.Context) -> None:
     """Put DDPM_HOME/config.toml beneath flags and environment, for the command about to run."""
-    if paths.config_file().is_file() and not {"-h", "--help"} & {*context.args, *context._protected_args}:
+    if paths.config_file().is_file():
         context.default_map = _settings(context.command, paths.config_file())
 
 
