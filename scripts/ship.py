@@ -1,4 +1,4 @@
-"""Put the averaged weights of a finished run into the package: ``python scripts/ship.py RUN NAME``.
+"""Put the averaged weights of a finished run into the package: ``python scripts/ship.py RUN NAME [NOTE]``.
 
 Writes src/ddpm_cli/weights/NAME.safetensors, in half precision, and beside it NAME.json, the record of its training.
 """
@@ -21,8 +21,8 @@ WEIGHTS = Path(__file__).parents[1] / "src/ddpm_cli/weights"
 LARGEST = 6_000_000  # bytes
 
 
-def main(run: Path, name: str) -> None:
-    """Ship a run under a name."""
+def main(run: Path, name: str, note: str = "") -> None:
+    """Ship a run under a name, with a note on the circumstances."""
     source = run / "model.safetensors"
     info = checkpoint.read_info(source)
     training = dict(info.training)
@@ -36,7 +36,8 @@ def main(run: Path, name: str) -> None:
         sys.exit(f"{target} has {target.stat().st_size:,} bytes, more than {LARGEST:,}")
 
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    speeds = [line["images_per_second"] for line in lines[1:]]
+    speeds = [line["images_per_second"] for line in lines]
+    images = numpy.diff([0, *(line["step"] for line in lines)]) * info.training["recipe"]["batch_size"]
     record = {
         "model": name,
         "id": info.id,
@@ -47,10 +48,11 @@ def main(run: Path, name: str) -> None:
         "data": dict(info.data),
         "steps": training["steps"],
         "loss_of_the_last_epoch": training["loss"],
-        "minutes_of_steps": round(sum(10 * info.training["recipe"]["batch_size"] / speed for speed in speeds) / 60, 1),
+        "minutes_of_steps": round(float(numpy.sum(images / speeds)) / 60, 1),
         "images_per_second": round(float(numpy.median(speeds)), 1),
         "machine": f"{_processor()}, {os.cpu_count()} cores, no GPU",
         "versions": {"ddpm-cli": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "note": note,
         "date": datetime.date.today().isoformat(),
     }
     files.write_bytes(target.with_suffix(".json"), (json.dumps(record, indent=2) + "\n").encode())
@@ -58,4 +60,4 @@ def main(run: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:])
