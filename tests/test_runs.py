@@ -121,9 +121,9 @@ def test_a_run_leaves_nothing_else(whole: Run) -> None:
     assert {path.name for path in whole.folder.iterdir()} <= contract | {"loss.png"}
 
 
-def test_what_is_said_is_in_the_log(photos: str, tmp_path: Path) -> None:
+def test_the_lines_of_the_epochs_are_in_the_log(photos: str, tmp_path: Path) -> None:
     said: list[str] = []
-    run = Run(tmp_path / "run", recipe(photos), torch.device("cpu"), say=said.append)
+    run = Run(tmp_path / "run", recipe(photos), torch.device("cpu"), report=said.append)
     run.prepare()
     finish(run)
     log = (run.folder / "train.log").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ddpm_cli import config, files
 from ddpm_cli.config import NetworkConfig, SamplerConfig, ScheduleConfig, Shape, Target
-from ddpm_cli.errors import DdpmError, ModelError
+from ddpm_cli.errors import DdpmError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -281,6 +281,10 @@ def _load_diffusion(
             f"{path} holds no {weights} weights, only {' and '.join(info.weights)}",
             f"Leave out --weights, or say --weights {info.weights[0]}.",
         )
+    try:
+        schedule = Schedule(info.schedule)
+    except UsageError as error:
+        raise ModelError(f"{path} has a schedule that cannot be: {error.message}", DAMAGED) from error
     with torch.device("meta"):  # shapes only: a lying header allocates nothing
         denoiser = build_denoiser(info)
     expected = denoiser.network.state_dict()
@@ -294,7 +298,7 @@ def _load_diffusion(
         for name in expected
     }
     denoiser.network.load_state_dict(state, assign=True)
-    return DiffusionModel(denoiser.eval(), Schedule(info.schedule), info.shape, info.classes, info.sampler)
+    return DiffusionModel(denoiser.eval(), schedule, info.shape, info.classes, info.sampler)
 
 
 LOADERS: dict[str, Callable[..., "DiffusionModel"]] = {"diffusion": _load_diffusion}
