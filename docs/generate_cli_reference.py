@@ -79,7 +79,7 @@ def presets() -> str:
 
 def recipes() -> str:
     """Every value of every recipe, a column each."""
-    known = {name: config.to_dict(recipe) for name, (recipe, _) in config.RECIPES.items()}
+    known = {name: config.to_dict(recipe) for name, (recipe, *_) in config.RECIPES.items()}
     settings = [key for key in config.to_dict(config.TrainConfig()) if key != "seed"]
     rows = [[key.replace("_", " "), *(f"`{values[key]}`" for values in known.values())] for key in settings]
     return table(["setting", *(f"`{name}`" for name in known)], rows)

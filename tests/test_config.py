@@ -122,7 +122,7 @@ CONFIGS = [
     *(network_for(preset, (3, 32, 48), 10) for preset in PRESETS),
     *(SamplerConfig(name) for name in SAMPLERS),
     SamplerConfig("ddim", 7, "trailing", eta=0.3, guidance=2.5, clip=False),
-    *(recipe for recipe, _ in RECIPES.values()),
+    *(recipe for recipe, *_ in RECIPES.values()),
     Budget(minutes=1.5),
     RunConfig("mnist", Budget(epochs=3)),
     RunConfig(

@@ -98,6 +98,16 @@ def test_without_a_name_the_newest_finished_run() -> None:
     assert library.find(None) == ("newer", wanted, "run")
 
 
+@pytest.mark.usefixtures("home")
+def test_a_folder_called_mnist_does_not_stand_before_the_shipped_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "config.json").write_text("{}", encoding="utf-8")
+    assert library.find(None).origin == "shipped"
+
+
 def test_without_a_name_and_without_a_finished_run_the_shipped_mnist(home: Path) -> None:
     assert library.find(None).origin == "shipped"
     run("stopped", step=5)

@@ -27,6 +27,9 @@ DRAW_SAMPLES = Run._draw_samples
 RECIPE = TrainConfig(batch_size=4, warmup=2, ema=0.3, seed=5)  # three steps an epoch of the twelve photos
 
 
+DRAW_SAMPLES = Run._draw_samples  # the real one, for the test that wants it
+
+
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """DDPM_HOME of its own, one thread, and no pictures, which take longer than the training."""
@@ -458,3 +461,28 @@ def test_a_run_that_breaks_before_its_first_save_keeps_its_good_weights_too(
     with pytest.raises(NumericsError, match="not a finite number"):
         finish(run)
     checkpoint.load(run.model_path)  # as the hint of the error says
+
+
+# --- what must not cost a run ---------------------------------------------------------------------------------------
+
+
+def test_a_budget_that_lies_behind_is_refused_and_the_run_stays_resumable(photos: str, tmp_path: Path) -> None:
+    stopped_run(photos, tmp_path / "run")
+    behind = replace(runs.load_config(tmp_path / "run"), budget=Budget(steps=1))
+    run = prepared(tmp_path / "run", behind)
+    with pytest.raises(UsageError, match="already at step"):
+        run.restore()
+    finish(resumed(tmp_path / "run"))
+
+
+def test_a_picture_that_cannot_be_drawn_costs_nothing(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(Run, "_draw_samples", DRAW_SAMPLES)
+    monkeypatch.setattr(Run, "model", out_of_memory)
+    run = finish(prepared(tmp_path / "run", recipe(photos)))
+    assert checkpoint.read_info(run.model_path).training["step"] == 7
+    assert "no samples" in (run.folder / "train.log").read_text(encoding="utf-8")

@@ -1,3 +1,3 @@
-"""ddpm-cli: train, sample, visualise and evaluate denoising diffusion models."""
+"""ddpm-cli: train denoising diffusion models, draw from them, and see how they work."""
 
 __version__ = "0.1.0"

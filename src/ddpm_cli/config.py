@@ -237,7 +237,7 @@ PRESETS: dict[str, tuple[Callable[[Shape, int], NetworkConfig], str]] = {
     "tiny": (_tiny, "for tests and first tries"),
     "small": (_small, "the default: good digits in minutes on a laptop"),
     "report": (_report, "the report's attention U-Net, 13.9 M parameters"),
-    "base": (_base, "about 35 M parameters for 32x32 colour images; wants a GPU"),
+    "base": (_base, "37 M parameters, for 32x32 colour images; wants a GPU"),
 }
 
 
@@ -324,7 +324,7 @@ class TrainConfig:
         decay: how it falls from its peak to 0 at the last step, or `constant`.
         weight_decay: of `adamw`, at least 0.
         clip: largest norm of the gradient; 0: no clipping.
-        ema: half-life of the averaged weights, as a share of the run, below 1; 0: no averaging.
+        ema: half-life of the averaged weights, as a share of the run so far, below 1; 0: no averaging.
         label_drop: share of labels hidden in training, so that guidance has an unconditional half; 0..1.
         seed: of everything drawn.
     """
@@ -365,25 +365,6 @@ class TrainConfig:
         _check(_is_whole(self.seed, 0) and self.seed < 2**63, "seed", self.seed, "a whole number of 0 to 2^63 - 1")
 
 
-# The report trains with plain Adam at a constant rate and keeps no average: its loss figures belong to that recipe.
-RECIPES: dict[str, tuple[TrainConfig, str]] = {
-    "default": (TrainConfig(), "v target, AdamW, warm-up and linear decay, clipping, EMA"),
-    "report": (
-        TrainConfig(
-            target="eps",
-            times="uniform",
-            optimizer="adam",
-            lr=2e-4,
-            warmup=0,
-            decay="constant",
-            clip=0.0,
-            ema=0.0,
-        ),
-        "eps target, Adam at a constant rate, no clipping, no EMA",
-    ),
-}
-
-
 @dataclasses.dataclass(frozen=True)
 class Budget:
     """How long a run trains: exactly one of the three.
@@ -409,6 +390,26 @@ class Budget:
     def total_steps(self, steps_per_epoch: int) -> int | None:
         """Steps of the whole run; None while only its minutes are known."""
         return self.epochs * steps_per_epoch if self.epochs is not None else self.steps
+
+
+# The report trains with plain Adam at a constant rate and keeps no average: its loss figures belong to that recipe.
+RECIPES: dict[str, tuple[TrainConfig, Budget, str]] = {
+    "default": (TrainConfig(), Budget(minutes=10), "v target, AdamW, warm-up and linear decay, clipping, EMA"),
+    "report": (
+        TrainConfig(
+            target="eps",
+            times="uniform",
+            optimizer="adam",
+            lr=2e-4,
+            warmup=0,
+            decay="constant",
+            clip=0.0,
+            ema=0.0,
+        ),
+        Budget(epochs=50),
+        "eps target, Adam at a constant rate, no clipping, no EMA",
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Images drawn from a model as pixels, with the way they came and where they come from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def draw(
     """
     if labels is None and model.classes:
         labels = model.labels(seed, images)
-    pixels, walks, times = [], [], []
+    pixels, walks, times, total = [], [], [], model.steps
     for start in range(0, len(images), model.batch_size):
         part = slice(start, start + model.batch_size)
         steps = model.walk(seed, images[part], labels[part] if labels is not None else None)
@@ -69,7 +70,7 @@ def draw(
                 walk.append(_pixels(step)[: watched - start])
             if start == 0:
                 times.append(float(step.level.t))
-            progress(start * model.steps + number * len(images[part]), len(images) * model.steps)
+            progress(start * total + number * len(images[part]), len(images) * total)
         if walk:
             walks.append(np.stack(walk))
         check_images(step.x)
@@ -109,23 +110,31 @@ def choose_labels(text: str, classes: Sequence[str], images: Sequence[int]) -> l
 
 def provenance(
     model: DiffusionModel, info: Info, weights: Weights, precision: str, seed: int, images: Sequence[int]
-) -> dict[str, str]:
-    """How to draw these images again: what every picture carries in its text chunks."""
+) -> dict[str, Any]:
+    """How to draw these images again; what a method does not have is left out."""
     config = model.sampler
-    steps, spacing = config.steps_and_spacing(model.schedule.timesteps)
+    _, spacing = config.steps_and_spacing(model.schedule.timesteps)
     about = {
         "software": f"ddpm-cli {__version__}",
         "model": info.id,
         "weights": weights,
         "sampler": config.name,
-        "steps": str(steps),
+        "steps": model.steps,
         "spacing": spacing,
-        "eta": f"{config.eta or 0:g}" if config.name == "ddim" else "",
-        "variance": (config.variance or "small") if config.name == "ddpm" else "",
-        "clip": "yes" if config.clip else "no",
-        "guidance": f"{config.guidance:g}",
+        "eta": config.eta or 0.0 if config.name == "ddim" else None,
+        "variance": config.variance or "small" if config.name == "ddpm" else None,
+        "clip": config.clip,
+        "guidance": config.guidance,
         "precision": precision,
-        "seed": str(seed),
+        "seed": seed,
         "index": str(images[0]) if len(images) == 1 else f"{images[0]}-{images[-1]}",
     }
-    return {key: value for key, value in about.items() if value}
+    return {key: value for key, value in about.items() if value is not None}
+
+
+def as_text(about: Mapping[str, Any]) -> dict[str, str]:
+    """Provenance as the text chunks of a picture: numbers in short, truth as true or false."""
+    return {
+        key: str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+        for key, value in about.items()
+    }

@@ -56,14 +56,17 @@ def write_bytes(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, may_be_folder: bool = False) -> None:
     """Refuse, before long work, a path that could not be written after it.
 
     Raises:
-        ResourceError: a part of the path is a file, or the folder it would go to does not let itself be written to.
+        ResourceError: a part of the path is a file, the path is a folder where a file is wanted, or the folder it would
+            go to does not let itself be written to.
     """
     with reported(path):
         folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if path.is_dir() and not may_be_folder:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not os.access(folder, os.W_OK) and not (path.exists() and os.access(path, os.W_OK)):

@@ -95,7 +95,7 @@ def eps_from_clean(x_t: Tensor, clean: Tensor, level: Level[Tensor]) -> Tensor:
 
 
 def clean_from_eps(x_t: Tensor, eps: Tensor, level: Level[Tensor]) -> Tensor:
-    """The clean image under a noise: (x_t - noise eps) / signal. Magnifies errors of eps by 1/SNR."""
+    """The clean image under a noise: (x_t - noise eps) / signal. Magnifies errors of eps by noise / signal."""
     return (x_t - _per_image(level.noise, x_t) * eps) / _per_image(level.signal, x_t)
 
 

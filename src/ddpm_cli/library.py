@@ -51,7 +51,7 @@ def find(model: str | None) -> Found:
     """
     if model is None:
         runs = (found for found in known() if found.origin == "run" and _is_finished(found.path))
-        return next(runs, None) or find(SHIPPED)
+        return next(runs, None) or Found(SHIPPED, paths.shipped() / "weights" / f"{SHIPPED}.safetensors", "shipped")
     path = paths.absolute(model)
     if is_run(path):
         return Found(path.name, path / "model.safetensors", "run")

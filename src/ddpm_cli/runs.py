@@ -9,6 +9,7 @@ import json
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,7 +86,8 @@ class Run:
     report: Callable[[str], None] = lambda _: None
     progress: Callable[[int, int], None] = lambda _done, _all: None
     stopped: bool = False
-    _speeds: list[float] = field(default_factory=list)  # images a second, of every EVERY steps
+    # Images a second, of every EVERY steps; a thousand of them tell the speed.
+    _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     _losses: list[float] = field(default_factory=list)  # of the steps of one epoch at most
 
     def prepare(self) -> None:
@@ -95,6 +97,7 @@ class Run:
             DataError, ResourceError, UsageError: as :func:`ddpm_cli.data.load`.
         """
         c = self.config
+        engine.use_available_threads()
         dtype = engine.choose_precision(c.precision, self.device)
         self.data: ImageSet = data.load(
             c.dataset,
@@ -110,7 +113,6 @@ class Run:
         conditional = bool(self.data.classes) and c.preset != "report" if c.conditional is None else c.conditional
         self.config = c = replace(c, conditional=conditional, precision=engine.PRECISIONS[dtype])
         classes = self.data.classes if conditional else ()
-        engine.use_available_threads()
         torch.manual_seed(c.train.seed)
         self.schedule = Schedule(c.schedule)
         network = config.network_for(c.preset, self.data.shape, len(classes))
@@ -187,13 +189,13 @@ class Run:
             waiting = []
             if self.state.steps is None:
                 self._freeze(report.step, now - begun)
-            if epoch_ends or at_end:
-                self._end_epoch(report.step, report.lr)
             if at_end or stopping or now - saved > 60 * self.config.save_every:
                 self.save()
                 saved = time.perf_counter()
             if stopping:
                 break
+            if epoch_ends or at_end:
+                self._end_epoch(report.step, report.lr)
             looked = time.perf_counter()
             yield Progress(report.step, self.state.steps, loss, self.images_per_second, self._seconds_left())
         if not self.info.id:  # nothing was left to train
@@ -203,7 +205,8 @@ class Run:
     @property
     def images_per_second(self) -> float:
         """Median over the run, its first steps excluded."""
-        return statistics.median(self._speeds[1:] or self._speeds) if self._speeds else math.nan
+        steady = list(self._speeds)[1:] or self._speeds
+        return statistics.median(steady) if steady else math.nan
 
     @property
     def loss(self) -> float:
@@ -251,6 +254,11 @@ class Run:
         self.state.step = int(about["step"])
         if saved.budget == self.config.budget:
             self.state.steps = steps  # minutes that became steps stay these steps
+        if self.state.steps is not None and self.state.step > self.state.steps:
+            raise UsageError(
+                f"the run is already at step {self.state.step:,}, beyond the {self.state.steps:,} asked for",
+                "Ask for more, or start a new run.",
+            )
         self._cut_metrics(self.state.step)
         self._log(f"restored weights, average and optimizer at step {self.state.step:,}")
 
@@ -342,8 +350,8 @@ class Run:
             batches = [images.to_uint8(x.cpu().numpy()) for x in model.draw(0, range(count), labels)]
             picture = images.png(grid.grid(np.concatenate(batches)))
             files.write_bytes(self.folder / "samples" / f"step-{step:07}.png", picture)
-        except DdpmError as error:
-            self._log(f"no samples at step {step}: {error.message}")
+        except (DdpmError, OSError, RuntimeError, MemoryError) as error:
+            self._log(f"no samples at step {step}: {error}")
 
     def model(self) -> DiffusionModel:
         """The present model, ready to be sampled, apart from the one that learns."""
@@ -357,11 +365,11 @@ class Run:
     def _draw_loss(self) -> None:
         from ddpm_cli.render import plots
 
-        lines = [line for line in self.metrics() if line["loss"] is not None]
-        if not lines:
-            return
-        steps, loss = [line["step"] for line in lines], [line["loss"] for line in lines]
         try:
+            lines = [line for line in self.metrics() if line["loss"] is not None]
+            if not lines:
+                return
+            steps, loss = [line["step"] for line in lines], [line["loss"] for line in lines]
             picture = plots.loss_curve(
                 steps,
                 loss,

@@ -201,6 +201,43 @@ def test_a_process_saves_and_then_dies_of_the_signal(
     assert f"ddpm train --resume {cwd / 'run'}" in err
 
 
+def _training(command: list[str], photos: Path, cwd: Path, **streams: Any) -> "subprocess.Popen[str]":
+    """A training in a process of its own, some steps after its start."""
+    arguments = ["train", "--dataset", str(photos), "--preset", "tiny", "--batch-size", "4", "--steps", "1000000"]
+    arguments += ["--sample-every", "0", "--device", "cpu", "--precision", "float32", "-o", "run"]
+    child = subprocess.Popen([*command, *arguments], text=True, **streams)
+    until = time.monotonic() + 100
+    while not (cwd / "run" / "metrics.jsonl").exists() and child.poll() is None and time.monotonic() < until:
+        time.sleep(0.1)
+    return child
+
+
+def test_ctrl_c_saves_even_where_nobody_reads_what_is_said(command: list[str], photos: Path, cwd: Path) -> None:
+    read, write = os.pipe()
+    with _training(command, photos, cwd, stdout=subprocess.DEVNULL, stderr=write) as child:
+        os.close(write)
+        os.close(read)  # as when Ctrl-C ends tee as well, or the terminal is closed
+        child.send_signal(signal.SIGINT)
+        child.wait(timeout=60)
+    assert child.returncode == -signal.SIGINT
+    assert (cwd / "run" / "state.safetensors").exists()
+
+
+def test_a_training_under_nohup_outlives_the_hang_up(command: list[str], photos: Path, cwd: Path) -> None:
+    nohup = ["nohup", *command]
+    with _training(nohup, photos, cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        try:
+            child.send_signal(signal.SIGHUP)
+            lines = (cwd / "run" / "metrics.jsonl").read_text(encoding="utf-8").count("\n")
+            until = time.monotonic() + 60
+            while (cwd / "run" / "metrics.jsonl").read_text(encoding="utf-8").count("\n") < lines + 3:
+                assert child.poll() is None, "the hang-up ended it"
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        finally:
+            child.kill()
+
+
 # --- a reader that has gone -----------------------------------------------------------------------------------------
 
 

@@ -27,16 +27,16 @@ class One(nn.Module):
                 tensor.fill_(value)
 
 
-@pytest.mark.parametrize("half_life", [3.0, 50.0, math.inf])
-def test_the_average_is_its_recursion_written_as_a_sum(half_life: float) -> None:
+@pytest.mark.parametrize("share", [0.02, 0.08, 0.5])
+def test_the_average_is_its_recursion_written_as_a_sum(share: float) -> None:
     network = One()
     network.become(5)
     average = Average(network)
     values = [round(10 * math.sin(k)) for k in range(40)]
-    decays = [min(0.5 ** (1 / half_life), (1 + k) / (10 + k)) for k in range(40)]
+    decays = [2 ** (-1 / (share * (k + 1))) for k in range(40)]
     for k, value in enumerate(values):
         network.become(value)
-        average.update(k, half_life)
+        average.update(k, share)
     expected = 5 * math.prod(decays)
     for k, value in enumerate(values):
         expected += (1 - decays[k]) * value * math.prod(decays[k + 1 :])
@@ -45,14 +45,16 @@ def test_the_average_is_its_recursion_written_as_a_sum(half_life: float) -> None
     assert int(average.state["whole"]) == values[-1]
 
 
-def test_half_of_an_old_average_is_newer_than_its_half_life() -> None:
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+def test_half_of_the_average_is_younger_than_the_share_says(share: float) -> None:
+    # What was there at step s of K weighs (s / K)^(ln 2 / share): a half at s = K exp(-share), about K (1 - share).
+    steps = 20_000
     network = One()
-    network.become(1)
     average = Average(network)
-    network.become(0)
-    for k in range(100):
-        average.update(10_000 + k, 100)  # long after the warm-up
-    assert float(average.state["weight"]) == pytest.approx(0.5, rel=1e-9)
+    for k in range(steps):
+        network.become(0 if k < steps * math.exp(-share) else 1)
+        average.update(k, share)
+    assert float(average.state["weight"]) == pytest.approx(0.5, abs=1e-3)
 
 
 def test_the_first_weights_are_forgotten_soon() -> None:
@@ -61,10 +63,9 @@ def test_the_first_weights_are_forgotten_soon() -> None:
     average = Average(network)
     network.become(0)
     for k in range(20):
-        average.update(k, math.inf)
-    # product of (1 + k)/(10 + k) for k < 20 = 20! 9! / 29!
-    expected = math.factorial(20) * math.factorial(9) / math.factorial(29)
-    assert float(average.state["weight"]) == pytest.approx(expected, rel=1e-6)
+        average.update(k, 0.1)
+    harmonic = sum(1 / k for k in range(1, 21))  # 2^(-1 / (0.1 k)) multiplied over k = 1..20
+    assert float(average.state["weight"]) == pytest.approx(2 ** (-harmonic / 0.1), rel=1e-6)
 
 
 def test_it_starts_as_a_copy_and_leaves_the_network_alone() -> None:
@@ -73,14 +74,6 @@ def test_it_starts_as_a_copy_and_leaves_the_network_alone() -> None:
     average = Average(network)
     network.become(4)
     assert float(average.state["weight"]) == 3
-    average.update(0, math.inf)
+    average.update(0, 0.5)
     assert float(network.weight.detach()) == 4
     assert average.state.keys() == network.state_dict().keys()
-
-
-def test_a_half_life_of_0_is_the_present() -> None:
-    network = One()
-    average = Average(network)
-    network.become(7)
-    average.update(0, 0)
-    assert float(average.state["weight"]) == 7

@@ -88,13 +88,16 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(home: Path) -> None
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
-def test_threads_are_the_processors_allowed_not_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_no_more_than_the_processors_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = torch.get_num_threads()
     try:
         for allowed in ({3}, {0, 5}):
+            torch.set_num_threads(4)
             monkeypatch.setattr(os, "sched_getaffinity", lambda _, allowed=allowed: allowed)
             assert engine.use_available_threads() == torch.get_num_threads() == len(allowed)
+        torch.set_num_threads(1)  # fewer than allowed: torch or the user had a reason
+        assert engine.use_available_threads() == 1
     finally:
         torch.set_num_threads(before)
 

@@ -186,7 +186,7 @@ def test_the_average_follows_the_weights_over_its_share_of_the_run() -> None:
     state = fresh(UNET, config, 8)
     expected = {name: value.clone() for name, value in state.denoiser.network.state_dict().items()}
     for k, _ in enumerate(train(state, batches(config), config)):
-        decay = min(0.5 ** (1 / (0.25 * 8)), (1 + k) / (10 + k))
+        decay = 2 ** (-1 / (0.25 * (k + 1)))
         for name, value in state.denoiser.network.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * value
     assert state.average is not None

@@ -26,7 +26,7 @@ __all__ = ["app", "entry", "main"]
 
 app = typer.Typer(
     name="ddpm",
-    help="Train, sample, visualise and evaluate denoising diffusion models.",
+    help="Train denoising diffusion models, draw from them, and see how they work.",
     epilog=EXAMPLES["ddpm"],
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

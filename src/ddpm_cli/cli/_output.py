@@ -3,6 +3,7 @@
 Invariant: stdout holds the result of the command and nothing else; with --json exactly one document.
 """
 
+import contextlib
 import json
 import math
 import sys
@@ -44,7 +45,7 @@ class Output:
             if self.live is not None:
                 self.live.above(text)
             else:
-                print(text, file=sys.stderr, flush=True)  # noqa: T201
+                _say(text)
 
     def routine(self, text: str) -> None:
         """A sentence that comes again and again: all of them on a terminal, elsewhere one now and then."""
@@ -151,19 +152,22 @@ class Live:
 
     def __enter__(self) -> "Live":
         if self.bar is not None:
-            self.bar.start()
+            with contextlib.suppress(OSError, ValueError):
+                self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            with contextlib.suppress(OSError, ValueError):
+                self.bar.stop()
 
     def above(self, text: str) -> None:
         """A sentence that stays, above the bar."""
         if self.bar is not None:
-            self.bar.console.print(text, markup=False, highlight=False)
+            with contextlib.suppress(OSError, ValueError):
+                self.bar.console.print(text, markup=False, highlight=False)
         else:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201
+            _say(text)
 
     def update(self, done: float, total: float | None, text: str, seconds_left: float | None = None) -> None:
         """How far it is.
@@ -177,12 +181,19 @@ class Live:
         if self.quiet:
             return
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, total=total, text=text)
+            with contextlib.suppress(OSError, ValueError):
+                self.bar.update(self.task, completed=done, total=total, text=text)
         elif time.monotonic() - self.said > SILENCE:
             self.said = time.monotonic()
             of = f" of {total:,.0f}" if total else ""
             left = f"  {duration(seconds_left)} left" if seconds_left is not None else ""
-            print(f"{self.what}  {done:,.0f}{of} {self.unit}  {text}{left}", file=sys.stderr, flush=True)  # noqa: T201
+            _say(f"{self.what}  {done:,.0f}{of} {self.unit}  {text}{left}")
+
+
+def _say(text: str) -> None:
+    """A line on stderr. A terminal that was closed, or a reader that left, is no reason to stop."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def duration(seconds: float) -> str:

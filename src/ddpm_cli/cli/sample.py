@@ -25,6 +25,7 @@ Format = Literal["png", "gif", "npz", "folder"]
 COLUMN_EVERY = 100  # levels between two columns of a trajectory
 ROWS = 8  # images in a trajectory
 FRAMES = 60  # at most, in an animation
+INNER_CPU, INNER_GPU = 16, 64  # images the network sees at once: enough to keep the processor busy, few to waste
 ANIMATED = 64  # images at most, in an animation
 
 
@@ -71,7 +72,10 @@ def sample(
     spacing: Annotated[
         Spacing | None, typer.Option(help="How steps are spread over the levels.  [default: the method's]")
     ] = None,
-    clip: Annotated[bool, typer.Option("--clip/--no-clip", help="Keep clean-image estimates in [-1, 1].")] = True,
+    clip: Annotated[
+        bool | None,
+        typer.Option("--clip/--no-clip", help="Keep clean-image estimates in [-1, 1].  [default: the model's, clip]"),
+    ] = None,
     seed: o.Seed = None,
     batch_size: Annotated[
         int, typer.Option(min=1, metavar="N", help="Images that walk together; changes memory, not images.")
@@ -103,7 +107,7 @@ def sample(
     out.check_dash(output)
     kind = _format(output, file_format)
     for place in filter(None, (Path(output) if output != "-" else None, trajectory, animate)):
-        files.check_place(place)
+        files.check_place(place, may_be_folder=kind == "folder" and place == Path(output))
     _check_suffix(trajectory, ".png", "--trajectory")
     _check_suffix(animate, ".gif", "--animate")
     changes = {"steps": steps, "eta": eta, "variance": variance, "spacing": spacing, "guidance": guidance, "clip": clip}
@@ -125,7 +129,7 @@ def sample(
             files.write_bytes(path, picture(drawn, about))
             written[name] = path
     _write(drawn, Path(output), kind, about, first, out)
-    out.document({**written, **about, **_numbers(chosen, first, drawn, loaded, seconds)})
+    out.document({**written, **about, **_numbers(first, drawn, loaded, seconds)})
     if output != "-":
         out.result("\n".join(str(path) for path in written.values()))
     again = f", seed {chosen}" if seed is None else ""
@@ -171,6 +175,7 @@ def _load(
         base = SamplerConfig(name=sampler, guidance=base.guidance, clip=base.clip)
     config = dataclasses.replace(base, **given)
     out.note(f"model {found.name} ({found.origin}, {info.id[:12]})")
+    out.detail(f"file {found.path}, {info.parameters:,} parameters, {info.flops / 1e9:.3g} GFLOP an image")
 
     from ddpm_cli.sampling.model import evaluation_mode
     from ddpm_cli.training import engine
@@ -179,7 +184,7 @@ def _load(
     engine.use_available_threads()
     loaded, info = checkpoint.load(found.path, weights)
     ready = evaluation_mode(loaded.denoiser, chosen, engine.choose_precision(precision, chosen))
-    inner = 16 if chosen.type == "cpu" else 256
+    inner = INNER_CPU if chosen.type == "cpu" else INNER_GPU
     loaded = dataclasses.replace(loaded, denoiser=ready, sampler=config, batch_size=batch_size, inner_batch=inner)
     return loaded, info, weights or info.weights[0]
 
@@ -190,19 +195,20 @@ def _precision_of(model: "DiffusionModel") -> str:
     return PRECISIONS[next(model.denoiser.parameters()).dtype]
 
 
-def _write(drawn: "Drawing", output: Path, kind: Format, about: Mapping[str, str], first: int, out: Output) -> None:
+def _write(drawn: "Drawing", output: Path, kind: Format, about: Mapping[str, Any], first: int, out: Output) -> None:
     """Write the images in one of the formats."""
+    from ddpm_cli.drawing import as_text
     from ddpm_cli.render.grid import grid
     from ddpm_cli.render.images import npz, png
 
     if kind == "folder":
         for number, image in enumerate(drawn.images):
-            one = {**about, "index": str(first + number), **_labels(drawn, slice(number, number + 1))}
+            one = {**as_text(about), "index": str(first + number), **_labels(drawn, slice(number, number + 1))}
             files.write_bytes(output / f"{first + number:06}.png", png(image, one))
         return
     match kind:
         case "png":
-            data = png(grid(drawn.images), {**about, **_labels(drawn, slice(None))})
+            data = png(grid(drawn.images), {**as_text(about), **_labels(drawn, slice(None))})
         case "npz":
             import numpy as np
 
@@ -219,17 +225,18 @@ def _labels(drawn: "Drawing", which: slice) -> dict[str, str]:
     return {"label": ",".join(map(str, drawn.labels[which]))} if drawn.labels is not None else {}
 
 
-def _walk(drawn: "Drawing", about: Mapping[str, str]) -> bytes:
+def _walk(drawn: "Drawing", about: Mapping[str, Any]) -> bytes:
     """The first samples on their way: a row each, a column every so many levels."""
+    from ddpm_cli.drawing import as_text
     from ddpm_cli.render.grid import trajectory
     from ddpm_cli.render.images import png
 
     columns = drawn.columns(COLUMN_EVERY)
     captions = [f"t = {drawn.times[column]:.0f}" for column in columns]
-    return png(trajectory(drawn.walk[columns, :ROWS], captions), about)
+    return png(trajectory(drawn.walk[columns, :ROWS], captions), as_text(about))
 
 
-def _film(drawn: "Drawing", _: Mapping[str, str]) -> bytes:
+def _film(drawn: "Drawing", _: Mapping[str, Any]) -> bytes:
     """The samples on their way, in time."""
     import numpy as np
 
@@ -241,15 +248,12 @@ def _film(drawn: "Drawing", _: Mapping[str, str]) -> bytes:
     return gif(frames)
 
 
-def _numbers(seed: int, first: int, drawn: "Drawing", model: "DiffusionModel", seconds: float) -> dict[str, Any]:
+def _numbers(first: int, drawn: "Drawing", model: "DiffusionModel", seconds: float) -> dict[str, Any]:
     """What --json tells beside the provenance, as numbers."""
     return {
-        "seed": seed,
         "first": first,
         "number": len(drawn.images),
         "labels": drawn.labels,
-        "steps": model.steps,
-        "guidance": model.sampler.guidance,
         "evaluations": model.evaluations,
         "seconds": seconds,
         "images_per_second": len(drawn.images) / seconds,

@@ -16,6 +16,7 @@ from ddpm_cli import files, paths
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output, duration
 from ddpm_cli.config import (
+    PRESETS,
     RECIPES,
     Budget,
     Loss,
@@ -32,12 +33,8 @@ if TYPE_CHECKING:
 
 LONG = 3600.0  # seconds after which a run is announced as long
 # What --resume may be combined with; everything else is in the run.
-RESUMABLE = {"resume", "epochs", "steps", "minutes", "device", "compiling", "dry_run", "offline", "data_dir"} | {
-    "json",
-    "quiet",
-    "verbose",
-    "config",
-}
+RESUMABLE = {"resume", "epochs", "steps", "minutes", "device", "compiling", "data_dir", "offline", "dry_run"}
+RESUMABLE |= {"json", "quiet", "verbose", "config"}
 
 
 def train(
@@ -59,15 +56,16 @@ def train(
             help="Learn the labels or not.  [default: where there are labels, but not with preset report]",
         ),
     ] = None,
-    preset: Annotated[str, typer.Option(metavar="NAME", help="Network: tiny, small, report, base.")] = "small",
+    preset: Annotated[str, typer.Option(metavar="NAME", help=f"Network: {', '.join(PRESETS)}.")] = "small",
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Training recipe: default, report.  [default: report for preset report, else default]"
+            metavar="NAME",
+            help=f"Training recipe: {', '.join(RECIPES)}.  [default: report for preset report, else default]",
         ),
     ] = None,
-    schedule: o.Kind = "cosine",
-    timesteps: o.Timesteps = 1000,
+    schedule: o.Kind = ScheduleConfig.kind,
+    timesteps: o.Timesteps = ScheduleConfig.timesteps,
     target: Annotated[
         Target | None, typer.Option(help="What the network predicts.  [default: the recipe's, v]")
     ] = None,
@@ -76,10 +74,12 @@ def train(
         Times | None, typer.Option(help="Distribution of t.  [default: the recipe's, stratified uniform]")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Images a step.  [default: the recipe's, 128]")
+        int | None,
+        typer.Option(min=1, metavar="N", help=f"Images a step.  [default: the recipe's, {TrainConfig.batch_size}]"),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(metavar="X", help="Peak learning rate.  [default: the recipe's, 0.002]")
+        float | None,
+        typer.Option(metavar="X", help=f"Peak learning rate.  [default: the recipe's, {TrainConfig.lr:g}]"),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Budget: passes over the data.  [default: none]")
@@ -93,13 +93,15 @@ def train(
     ema: Annotated[
         float | None,
         typer.Option(
-            help="Half-life of the averaged weights, as a share of the run; 0: none.  [default: the recipe's, 0.08]"
+            metavar="X",
+            help="Half-life of the averaged weights, as a share of the run; 0: none.  "
+            f"[default: the recipe's, {TrainConfig.ema:g}]",
         ),
     ] = None,
-    save_every: Annotated[float, typer.Option(metavar="X", help="Minutes between saves.")] = 5.0,
+    save_every: Annotated[float, typer.Option(metavar="X", help="Minutes between saves.")] = RunConfig.save_every,
     sample_every: Annotated[
         int, typer.Option(min=0, metavar="N", help="Epochs between grids of samples; 0: at the end only.")
-    ] = 5,
+    ] = RunConfig.sample_every,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     compiling: Annotated[
@@ -115,7 +117,9 @@ def train(
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN|latest", help="Go on with a run; only the budget may change.  [default: none]"),
+        typer.Option(
+            metavar="RUN|latest", help="Go on with a run; only budget, --device, --compile may change.  [default: none]"
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would happen, and how long it would take.")
@@ -142,11 +146,11 @@ def train(
         fit = {"target": target, "loss": loss, "times": times, "batch_size": batch_size, "lr": lr, "ema": ema}
         chosen = RunConfig(
             dataset=_dataset(dataset),
-            budget=Budget(**budget or DEFAULT_BUDGET[recipe]) if recipe in RECIPES else Budget(steps=1),
+            budget=Budget(**budget) if budget else _recipe(recipe)[1],
             preset=preset,
             conditional=conditional,
             schedule=ScheduleConfig(kind=schedule, timesteps=timesteps),
-            train=_recipe(recipe, seed=o.chosen_seed(seed), **fit),
+            train=_recipe(recipe, seed=o.chosen_seed(seed), **fit)[0],
             limit=limit,
             image_size=image_size,
             precision=precision,
@@ -161,9 +165,6 @@ def train(
         _train(run, resume is not None, out)
 
 
-DEFAULT_BUDGET: dict[str, dict[str, Any]] = {"default": {"minutes": 10.0}, "report": {"epochs": 50}}
-
-
 def _dataset(name: str) -> str:
     """A folder by its absolute path, so that the run can be resumed from anywhere."""
     from ddpm_cli import data
@@ -171,11 +172,13 @@ def _dataset(name: str) -> str:
     return str(paths.absolute(name)) if data.is_path(name) else name
 
 
-def _recipe(name: str, **changes: Any) -> TrainConfig:
+def _recipe(name: str, **changes: Any) -> tuple[TrainConfig, Budget]:
+    """A recipe with changes, and the budget that it is meant for."""
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
     given = {key: value for key, value in changes.items() if value is not None}
-    return dataclasses.replace(RECIPES[name][0], **given)
+    config, budget, _ = RECIPES[name]
+    return dataclasses.replace(config, **given), budget
 
 
 def _refuse_others(context: typer.Context) -> None:
@@ -214,6 +217,8 @@ def _new_folder(config: RunConfig, name: str | None, output: Path | None) -> Pat
 def _prepared(
     folder: Path, config: RunConfig, device: Any, compiling: str, offline: bool, data_dir: Path | None, out: Output
 ) -> "Run":
+    import torch
+
     from ddpm_cli.runs import Run
     from ddpm_cli.training import engine
 
@@ -230,6 +235,7 @@ def _prepared(
         f"{run.data.name}: {len(run.data.images):,} images of {'x'.join(map(str, about.shape))}; network "
         f"{run.config.preset}: {about.parameters:,} parameters, {about.flops / 1e9:.3g} GFLOP an image, {kind}"
     )
+    out.detail(f"torch {torch.__version__}, {torch.get_num_threads()} threads, recipe {run.config.train}")
     out.note(f"on {chosen} in {run.config.precision}, seed {run.config.train.seed}")
     return run
 
@@ -268,7 +274,7 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
     if restore:
         run.restore()
     out.note(f"run {run.folder}")
-    with out.progress("training", "steps", run.state.steps) as live, _stopping(run, out) as caught:
+    with out.progress("training", "steps", run.state.steps) as live, _stopping(run) as caught:
         for at in run.train():
             live.update(at.step, at.steps, f"loss {at.loss:.4f}  {at.images_per_second:.0f} images/s", at.seconds_left)
             if not warned and at.seconds_left is not None and at.seconds_left > LONG and at.step >= 30:
@@ -294,7 +300,7 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
 
 
 @contextmanager
-def _stopping(run: "Run", out: Output) -> Iterator[list[int]]:
+def _stopping(run: "Run") -> Iterator[list[int]]:
     """Turn the first signal into a saved end of the run; a second Ctrl-C ends at once. Yields the signals caught."""
     caught: list[int] = []
 
@@ -302,13 +308,13 @@ def _stopping(run: "Run", out: Output) -> Iterator[list[int]]:
         if caught and number == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(number)
-        run.stopped = True
-        out.note("stopping after this step; everything will be saved")
+        run.stopped = True  # and nothing else: printing here could fail, or meet itself
 
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), stop) for name in names}
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # What was ignored when we began, by nohup say, stays ignored.
+    before = {number: signal.signal(number, stop) for number in known if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield caught
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

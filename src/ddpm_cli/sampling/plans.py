@@ -33,11 +33,16 @@ def plan(schedule: Schedule, steps: int, spacing: Spacing, noisiest: float = NOI
         first, last = float(schedule.log_snr[1]), float(schedule.log_snr[-1])
         start = max(noisiest, last) if first > noisiest else last
         # One level needs no step to it but the last: N steps visit N noisy levels and the clean one.
-        noisy = [schedule.level_of(value) for value in np.unique(np.linspace(start, first, steps))]
-        return [*noisy, schedule.level(0)]
+        noisy = schedule.level_of(np.unique(np.linspace(start, first, steps)))
+        return [*_each(noisy), schedule.level(0)]
     top = schedule.timesteps
     if spacing == "uniform":
         times = np.round(np.linspace(top, 0, steps + 1))
     else:
         times = np.append(np.maximum(np.round(top - np.arange(steps) * top / steps), 1), 0)
-    return [schedule.level(t) for t in np.unique(times)[::-1]]
+    return _each(schedule.level(np.unique(times)[::-1]))
+
+
+def _each(levels: Level[Floats]) -> list[Level[Floats]]:
+    """A vector of levels as scalars."""
+    return [Level(*map(np.asarray, fields)) for fields in zip(*levels, strict=True)]

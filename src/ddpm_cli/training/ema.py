@@ -5,16 +5,18 @@ from torch import Tensor, nn
 
 
 class Average:
-    """An exponential moving average of a network's state, biased towards the present while it is young.
+    """An exponential moving average of a network's state whose memory grows with the run.
 
-    avg <- avg + (1 - decay_k) (now - avg), decay_k = min(decay, (1 + k)/(10 + k)) after k updates, so that the first
-    weights, which know nothing, are forgotten soon. Buffers are averaged like weights; whole numbers are copied.
+    avg <- avg + (1 - decay_k) (now - avg), decay_k = 2^(-1 / (share (k + 1))) after k updates: at step k the half-life
+    is `share` of the k steps so far, and about half of the average is younger than that. So the first weights, which
+    know nothing, are soon forgotten, and at the end the half-life is that share of the whole run, however long it was.
+    Buffers are averaged like weights; whole numbers are copied.
 
     Args:
         network: what to follow; the average starts as its copy.
 
     References:
-        the warm-up is the one of TensorFlow's ExponentialMovingAverage; half-lives as in Karras et al. 2022.
+        Karras et al. 2024 (EDM2), section 3.1, for a memory proportional to the length of the run.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -25,14 +27,14 @@ class Average:
         self._whole = [(self.state[name], live[name]) for name in live if name not in set(floats)]
 
     @torch.no_grad()
-    def update(self, updates: int, half_life: float) -> None:
+    def update(self, updates: int, share: float) -> None:
         """Move towards the network's present state.
 
         Args:
             updates: how many have gone before.
-            half_life: in steps, after which half of the average is newer; inf while the length of a run is unknown.
+            share: half-life as a share of the run so far, above 0.
         """
-        decay = min(0.5 ** (1 / half_life) if half_life > 0 else 0.0, (1 + updates) / (10 + updates))
+        decay = 0.5 ** (1 / (share * (updates + 1)))
         averages, present = self._pairs
         torch._foreach_lerp_(averages, present, 1 - decay)
         for average, now in self._whole:

@@ -67,13 +67,14 @@ def bf16_is_fast() -> bool:
     """
     key = f"{_processor()} torch {torch.__version__} threads {torch.get_num_threads()}"
     path = paths.cache() / "bf16.json"
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(known, dict) and isinstance(known.get(key), bool):
-            return bool(known[key])
+    known: dict[str, object] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        known = dict(json.loads(path.read_text(encoding="utf-8")))
+    if isinstance(answer := known.get(key), bool):
+        return answer
     fast = _matrix_seconds(torch.bfloat16) * CLEARLY_FASTER < _matrix_seconds(torch.float32)
     with contextlib.suppress(ResourceError):
-        files.write_bytes(path, json.dumps({key: fast}).encode())
+        files.write_bytes(path, json.dumps({**known, key: fast}).encode())
     return fast
 
 
@@ -105,8 +106,9 @@ def use_available_threads() -> int:
     if os.environ.get("OMP_NUM_THREADS"):
         return torch.get_num_threads()
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, count))
-    return count
+    # Only ever fewer: torch knows about hyperthreads and efficiency cores.
+    torch.set_num_threads(max(1, min(count, torch.get_num_threads())))
+    return torch.get_num_threads()
 
 
 def compile_network(network: torch.nn.Module, say: Callable[[str], None]) -> None:
@@ -115,8 +117,10 @@ def compile_network(network: torch.nn.Module, say: Callable[[str], None]) -> Non
     Compiled kernels are kept in the cache below DDPM_HOME.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.cache() / "inductor"))
-    if next(network.parameters()).device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-        say("not compiling: no C++ compiler was found")
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    compilers = [os.environ.get("CXX", "g++"), "clang++"] if on_cpu else [os.environ.get("CC", "gcc"), "clang"]
+    if not any(map(shutil.which, compilers)):
+        say(f"not compiling: no {' or '.join(compilers)} was found")
         return
     say("compiling the network; the first steps take long")
     network.compile()

@@ -118,9 +118,11 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         if config.clip:
             torch.nn.utils.clip_grads_with_norm_(parameters, config.clip, norm)
         finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
-        # The optimizers read this themselves: with it set they leave weights and moments as they are.
+        # Fused optimizers read this themselves: with it set they leave weights and moments as they are. The one for
+        # MPS does not look at it, so there the host waits and decides.
         state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
-        state.optimizer.step()
+        if loss.device.type != "mps" or bool(finite):
+            state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         for buffer, old in zip(buffers, before, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
@@ -128,6 +130,6 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         if state.scale is not None:
             state.scale = _rescaled(state.scale, finite)
         if state.average is not None:
-            state.average.update(state.step, config.ema * state.steps if state.steps else math.inf)
+            state.average.update(state.step, config.ema)
         state.step += 1
         yield StepReport(state.step, loss.detach(), norm, lr, state.broken)
