@@ -235,3 +235,8 @@ def test_every_file_of_the_package_that_is_named_exists(page: Path) -> None:
     for name in re.findall(r"`((?:src/ddpm_cli/|tests/|docs/)?[\w/]+\.py)`", read(page)):
         places = [ROOT / name, ROOT / "src" / "ddpm_cli" / name]
         assert any(place.exists() for place in places), f"{name} does not exist"
+
+
+@each_page
+def test_no_page_waits_for_a_number(page: Path) -> None:
+    assert "TODO" not in read(page)
