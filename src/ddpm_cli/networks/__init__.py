@@ -6,7 +6,6 @@ tensor of x's shape. What that tensor means (eps, x0 or v) is the denoiser's bus
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm_cli.config import NetworkConfig, ReportUNetConfig, UNetConfig
 from ddpm_cli.networks.report_unet import ReportUNet
@@ -32,6 +31,8 @@ def count_parameters(config: NetworkConfig) -> int:
 
 def count_flops(config: NetworkConfig) -> int:
     """Floating-point operations for one image forward, a multiply-add counted as two; counted on shapes alone."""
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import, and sampling does not count
+
     with torch.device("meta"):
         network = build(config).eval()
         x, time, label = torch.empty(1, *config.shape), torch.zeros(1), torch.zeros(1, dtype=torch.int64)

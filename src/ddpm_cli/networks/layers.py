@@ -68,7 +68,10 @@ class LabelEmbedding(nn.Module):
 
     def __init__(self, classes: int, size: int) -> None:
         super().__init__()
-        self.table = nn.Embedding(classes + 1, size)
+        weight = torch.empty(classes + 1, size)
+        if not weight.is_meta:  # where there is nothing to draw, and trying costs a second of imports
+            weight.normal_()
+        self.table = nn.Embedding.from_pretrained(weight, freeze=False)
 
     def forward(self, labels: Tensor) -> Tensor:  # (B,) int64 -> (B, size)
         out: Tensor = self.table(labels)
