@@ -147,7 +147,7 @@ def loss_curve(
         panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         main: Axes = panels[0]
         dot = "." if seen.sum() == 1 else ""  # a line through one point cannot be seen
-        main.plot(x[seen], y[seen], color=FAINT, linewidth=0.8, marker=dot, label="each step")
+        main.plot(x[seen], y[seen], color=FAINT, linewidth=0.8, marker=dot, label="as logged")
         main.plot(x[seen], _running_mean(y[seen]), color=COLOURS[0], linewidth=2.2, label="running mean")
         if validation is not None:
             main.plot(*validation, color=COLOURS[1], marker="o", markersize=4.5, linewidth=1.2, label="validation")
