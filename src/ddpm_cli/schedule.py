@@ -164,12 +164,12 @@ def _cosine(config: ScheduleConfig) -> Floats:
 def _sigmoid(config: ScheduleConfig) -> Floats:
     """abar(u) falls as a sigmoid from u = 0 to 1: Jabri et al. 2022, algorithm 4 (start -3, end 3, tau 1)."""
 
-    def f(u: Floats) -> Floats:
-        # sigmoid(end / tau) - sigmoid(x), up to a factor, written so that it keeps its digits where both are nearly 1.
-        x = (u * (config.end - config.start) + config.start) / config.tau
-        return np.exp(-np.logaddexp(0, x)) * -np.expm1(x - config.end / config.tau)
-
-    return _from_abar(f, config)
+    x = np.linspace(config.start, config.end, config.timesteps + 1) / config.tau
+    # abar is sigmoid(end / tau) - sigmoid(x) up to a factor, that is (1 - exp(x - end / tau)) / (1 + exp(x)). The ratio of
+    # one level to the last is taken factor by factor: far down the tail either factor alone underflows.
+    rest = -np.expm1(x - x[-1])
+    ratios = np.exp(-np.diff(np.logaddexp(0, x))) * (rest[1:] / rest[:-1])
+    return np.minimum(1 - ratios, config.max_beta)
 
 
 def _custom(config: ScheduleConfig) -> Floats:
