@@ -15,7 +15,7 @@ import numpy
 import torch
 
 from ddpm_cli import __version__, checkpoint, config, files, runs
-from ddpm_cli.training.engine import _processor
+from ddpm_cli.machine import processor
 
 WEIGHTS = Path(__file__).parents[1] / "src/ddpm_cli/weights"
 LARGEST = 6_000_000  # bytes
@@ -50,7 +50,7 @@ def main(run: Path, name: str, note: str = "") -> None:
         "loss_of_the_last_epoch": training["loss"],
         "minutes_of_steps": round(float(numpy.sum(images / speeds)) / 60, 1),
         "images_per_second": round(float(numpy.median(speeds)), 1),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, no GPU",
+        "machine": f"{processor()}, {os.cpu_count()} cores, no GPU",
         "versions": {"ddpm-cli": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "note": note,
         "date": datetime.date.today().isoformat(),

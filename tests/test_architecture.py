@@ -18,26 +18,34 @@ RANKS = {
     "config": 1,
     "paths": 1,
     "files": 1,
+    "seeds": 2,
     "schedule": 2,
     "networks": 2,
     "data": 2,
     "render": 2,
     "metrics": 2,
     "forward": 3,
+    "gaussians": 3,
+    "noising": 4,
     "denoiser": 4,
     "sampling": 5,
     "likelihood": 5,
+    "machine": 5,
     "training": 6,
     "checkpoint": 6,
-    "evaluation": 6,
     "library": 7,
     "drawing": 7,
+    "features": 7,
+    "evaluation": 8,
+    "diagnosis": 8,
     "runs": 8,
     "cli": 9,
     "__main__": 10,
 }
 SLOW = {"torch", "torchvision", "matplotlib"}
-QUICK = {"schedule", "cli", "data", "render"} | {part for part, rank in RANKS.items() if rank <= 1}
+QUICK = {"seeds", "schedule", "forward", "noising", "cli", "data", "render"} | {
+    part for part, rank in RANKS.items() if rank <= 1
+}
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "joblib", "marshal"}
 
 

@@ -180,3 +180,17 @@ def test_a_scalar_level_keeps_the_dtype_of_the_image(dtype: torch.dtype) -> None
     assert q_sample(x, at(10), x).dtype == dtype
     assert posterior(x, x, at(10), at(3)).mean.dtype == dtype
     assert at(10).signal.dtype == torch.float64
+
+
+def test_numpy_and_torch_are_the_same_formulas() -> None:
+    schedule = Schedule(ScheduleConfig("cosine", 100))
+    x_0, x_t = np.random.default_rng(0).normal(size=(2, 3, 1, 4, 4))
+    for times in (np.array([1.0, 50.0, 100.0]), np.array(30.5)):
+        now, earlier = schedule.level(times), schedule.level(times / 3)
+        plain = posterior(x_t, x_0, now, earlier)
+        tensor = [Level(*(torch.from_numpy(np.asarray(field)) for field in level)) for level in (now, earlier)]
+        exact = posterior(torch.from_numpy(x_t), torch.from_numpy(x_0), *tensor)
+        assert plain.mean == pytest.approx(exact.mean.numpy(), rel=1e-12)
+        assert plain.variance == pytest.approx(exact.variance.numpy(), rel=1e-12)
+        noisy = q_sample(torch.from_numpy(x_0), tensor[0], torch.from_numpy(x_t))
+        assert q_sample(x_0, now, x_t) == pytest.approx(noisy.numpy(), rel=1e-12)

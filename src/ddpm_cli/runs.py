@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_cli import __version__, checkpoint, config, data, files, networks
+from ddpm_cli import __version__, checkpoint, config, data, files, machine, networks
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import RunConfig
 from ddpm_cli.data import ImageSet
@@ -28,7 +28,7 @@ from ddpm_cli.render import grid, images
 from ddpm_cli.sampling import DiffusionModel
 from ddpm_cli.sampling.model import evaluation_mode
 from ddpm_cli.schedule import Schedule
-from ddpm_cli.training import Batches, TrainState, engine, train
+from ddpm_cli.training import Batches, TrainState, train
 
 EVERY = 10  # steps between two looks at the loss; looking waits for the device
 BROKEN = 20  # skipped steps in a row after which a run gives up
@@ -97,8 +97,8 @@ class Run:
             DataError, ResourceError, UsageError: as :func:`ddpm_cli.data.load`.
         """
         c = self.config
-        engine.use_available_threads()
-        dtype = engine.choose_precision(c.precision, self.device)
+        machine.use_available_threads()
+        dtype = machine.choose_precision(c.precision, self.device)
         self.data: ImageSet = data.load(
             c.dataset,
             data_dir=self.data_dir,
@@ -111,7 +111,7 @@ class Run:
         if c.conditional and not self.data.classes:
             raise UsageError(f"{self.data.name} has no labels to be conditional on", "Leave out --conditional.")
         conditional = bool(self.data.classes) and c.preset != "report" if c.conditional is None else c.conditional
-        self.config = c = replace(c, conditional=conditional, precision=engine.PRECISIONS[dtype])
+        self.config = c = replace(c, conditional=conditional, precision=machine.PRECISIONS[dtype])
         classes = self.data.classes if conditional else ()
         torch.manual_seed(c.train.seed)
         self.schedule = Schedule(c.schedule)
@@ -129,7 +129,7 @@ class Run:
         denoiser.network.to(self.device).to(memory_format=torch.channels_last)
         denoiser.autocast = None if dtype == torch.float32 else dtype
         if self.compiled:
-            engine.compile_network(denoiser.network, self.say)
+            machine.compile_network(denoiser.network, self.say)
         self.batches = Batches(
             torch.from_numpy(self.data.images),
             torch.from_numpy(self.data.labels) if classes and self.data.labels is not None else None,

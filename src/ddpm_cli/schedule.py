@@ -163,12 +163,11 @@ def _cosine(config: ScheduleConfig) -> Floats:
 
 def _sigmoid(config: ScheduleConfig) -> Floats:
     """abar(u) falls as a sigmoid from u = 0 to 1: Jabri et al. 2022, algorithm 4 (start -3, end 3, tau 1)."""
-
     x = np.linspace(config.start, config.end, config.timesteps + 1) / config.tau
-    # abar is sigmoid(end / tau) - sigmoid(x) up to a factor, that is (1 - exp(x - end / tau)) / (1 + exp(x)). The ratio of
-    # one level to the last is taken factor by factor: far down the tail either factor alone underflows.
+    # abar is sigmoid(end / tau) - sigmoid(x) up to a factor, that is (1 - exp(x - end / tau)) / (1 + exp(x)). The ratio
+    # of one level to the last is taken factor by factor: far down the tail either factor alone underflows.
     rest = -np.expm1(x - x[-1])
-    ratios = np.exp(-np.diff(np.logaddexp(0, x))) * (rest[1:] / rest[:-1])
+    ratios: Floats = np.exp(-np.diff(np.logaddexp(0, x))) * (rest[1:] / rest[:-1])
     return np.minimum(1 - ratios, config.max_beta)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ddpm_cli.sampling import SeededDraw
-from ddpm_cli.sampling.draws import generator
+from ddpm_cli.seeds import generator
 
 SHAPE = (1, 4, 4)
 

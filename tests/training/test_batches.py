@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ddpm_cli.config import ScheduleConfig, Times, TrainConfig
-from ddpm_cli.sampling.draws import generator
 from ddpm_cli.schedule import Schedule
+from ddpm_cli.seeds import generator
 from ddpm_cli.training import Batches
 from ddpm_cli.training.batches import draw_times
 

@@ -177,20 +177,20 @@ def _load(
     out.note(f"model {found.name} ({found.origin}, {info.id[:12]})")
     out.detail(f"file {found.path}, {info.parameters:,} parameters, {info.flops / 1e9:.3g} GFLOP an image")
 
+    from ddpm_cli import machine
     from ddpm_cli.sampling.model import evaluation_mode
-    from ddpm_cli.training import engine
 
-    chosen = engine.choose_device(device)
-    engine.use_available_threads()
+    chosen = machine.choose_device(device)
+    machine.use_available_threads()
     loaded, info = checkpoint.load(found.path, weights)
-    ready = evaluation_mode(loaded.denoiser, chosen, engine.choose_precision(precision, chosen))
+    ready = evaluation_mode(loaded.denoiser, chosen, machine.choose_precision(precision, chosen))
     inner = INNER_CPU if chosen.type == "cpu" else INNER_GPU
     loaded = dataclasses.replace(loaded, denoiser=ready, sampler=config, batch_size=batch_size, inner_batch=inner)
     return loaded, info, weights or info.weights[0]
 
 
 def _precision_of(model: "DiffusionModel") -> str:
-    from ddpm_cli.training.engine import PRECISIONS
+    from ddpm_cli.machine import PRECISIONS
 
     return PRECISIONS[next(model.denoiser.parameters()).dtype]
 

@@ -219,10 +219,10 @@ def _prepared(
 ) -> "Run":
     import torch
 
+    from ddpm_cli import machine
     from ddpm_cli.runs import Run
-    from ddpm_cli.training import engine
 
-    chosen = engine.choose_device(device)
+    chosen = machine.choose_device(device)
     run = Run(folder, config, chosen, offline, compiling == "on", data_dir, say=out.note, report=out.routine)
     with out.progress("reading", "bytes") as live:
         run.progress = lambda done, total: live.update(done, total, "")

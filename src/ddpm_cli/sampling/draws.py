@@ -1,21 +1,15 @@
 """Random numbers that belong to an image, not to a batch.
 
-Invariant: what is drawn for image k of seed s depends on (s, k), the purpose and the step alone. The key is a hash,
-so that seeds s and s + 1 share no image.
+Invariant: what is drawn for image k of seed s depends on (s, k), the purpose and the step alone.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-
-def generator(*key: int | str) -> np.random.Generator:
-    """A counter-based generator for a key of numbers and names; different keys give independent streams."""
-    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+from ddpm_cli.seeds import generator
 
 
 class SeededDraw:

@@ -13,8 +13,8 @@ from torch import Tensor
 from ddpm_cli.config import Times, TrainConfig
 from ddpm_cli.denoiser import Condition
 from ddpm_cli.forward import as_tensors
-from ddpm_cli.sampling.draws import generator
 from ddpm_cli.schedule import Floats, Level, Schedule
+from ddpm_cli.seeds import generator
 
 
 class Batch(NamedTuple):

@@ -1,4 +1,4 @@
-"""The machine under the training: device, precision, threads."""
+"""The machine under a network: its device, the precision it is fast in, its threads, its compiler."""
 
 import contextlib
 import json
@@ -65,7 +65,7 @@ def bf16_is_fast() -> bool:
     Measured, not looked up: some processors have the instructions and are slower with them. The answer is kept in the
     cache, so that it is the same on every call and paid for once.
     """
-    key = f"{_processor()} torch {torch.__version__} threads {torch.get_num_threads()}"
+    key = f"{processor()} torch {torch.__version__} threads {torch.get_num_threads()}"
     path = paths.cache() / "bf16.json"
     known: dict[str, object] = {}
     with contextlib.suppress(OSError, ValueError, TypeError):
@@ -91,7 +91,7 @@ def _matrix_seconds(dtype: torch.dtype) -> float:
     return min(times)
 
 
-def _processor() -> str:
+def processor() -> str:
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").splitlines()
         return next(line.partition(":")[2].strip() for line in [*lines, "model name:"] if line.startswith("model name"))
