@@ -81,7 +81,7 @@ def schedule_figure(curves: Sequence[Curve], file_format: Literal["png", "svg"] 
         curves: at least one.
         file_format: ``png`` (1350 x 960 pixels) or ``svg``.
     """
-    with _figure((9.0, 6.4), file_format) as (figure, buffer):
+    with styled((9.0, 6.4), file_format) as (figure, buffer):
         from matplotlib.lines import Line2D
 
         (beta, abar), (scale, snr) = figure.subplots(2, 2, sharex=True)
@@ -141,7 +141,7 @@ def loss_curve(
     x, y = np.asarray(steps, np.float64), np.asarray(loss, np.float64)
     seen = np.isfinite(y)
     heights = [3.6, 1] if learning_rate is not None else [1]
-    with _figure((8.0, 5.2 if learning_rate is not None else 4.4), "png") as (figure, buffer):
+    with styled((8.0, 5.2 if learning_rate is not None else 4.4), "png") as (figure, buffer):
         from matplotlib.ticker import LogLocator
 
         panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -199,7 +199,7 @@ def _running_mean(values: Array) -> Array:
 
 
 @contextlib.contextmanager
-def _figure(inches: tuple[float, float], file_format: str) -> Iterator[tuple["Figure", io.BytesIO]]:
+def styled(inches: tuple[float, float], file_format: str) -> Iterator[tuple["Figure", io.BytesIO]]:
     """An empty figure in the house style; when the block ends, its file is in the buffer."""
     _keep_to_own_folder()
     import matplotlib
