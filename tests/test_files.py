@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ddpm_cli.errors import ResourceError
-from ddpm_cli.files import write_bytes
+from ddpm_cli.files import replacing, write_bytes
 
 
 def test_creates_parents_and_replaces_leaving_nothing_else(tmp_path: Path) -> None:
@@ -106,3 +106,51 @@ def test_an_interrupt_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         write_bytes(tmp_path / "result.png", b"data")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_becomes_the_file_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "large"
+    write_bytes(path, b"old")
+    with replacing(path) as file:
+        file.write(b"new ")
+        file.flush()
+        assert path.read_bytes() == b"old"
+        file.write(b"content")
+    assert path.read_bytes() == b"new content"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_block_that_fails_leaves_the_old_file_and_its_own_error(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(b"old")
+
+    def fail() -> None:
+        with replacing(path) as file:
+            file.write(b"half")
+            raise error("mine")
+
+    with pytest.raises(error, match="mine"):
+        fail()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_stream_to_a_full_device() -> None:
+    with pytest.raises(ResourceError, match="the disk is full"), replacing(Path("/dev/full")) as file:
+        file.write(bytes(1 << 20))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no named pipes")
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with replacing(pipe) as file:
+            file.write(b"data")
+        assert os.read(reader, 100) == b"data"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ddpm_cli.errors import ResourceError
 
@@ -28,10 +29,23 @@ _REASONS = {
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically: a temporary name in the same folder, flush, fsync, rename.
+    """Write ``data`` to ``path`` as :func:`replacing` does.
 
-    Missing parents are created, an existing file is replaced, permissions are what the umask gives, a symbolic link is
-    written through. A device or a pipe (``/dev/null``, ``/dev/stdout``) is written to: a rename would destroy it.
+    Raises:
+        ResourceError: the disk is full, no permission, a parent is a file, the path is a folder.
+        BrokenPipeError: ``path`` is a pipe whose reader has left.
+    """
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that becomes ``path`` when the block ends, atomically, and nothing when it fails.
+
+    A temporary name in the same folder, flush, fsync, rename. Missing parents are created, an existing file is
+    replaced, permissions are what the umask gives, a symbolic link is written through. A device or a pipe
+    (``/dev/null``, ``/dev/stdout``) is written to: a rename would destroy it.
 
     Raises:
         ResourceError: the disk is full, no permission, a parent is a file, the path is a folder.
@@ -43,11 +57,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     try:
         with reported(path):
             if path.exists() and not path.is_file() and not path.is_dir():
-                path.write_bytes(data)
+                with path.open("wb") as file:
+                    yield file
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("xb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)

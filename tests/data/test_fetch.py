@@ -1,8 +1,10 @@
 """Downloads are whole and right, or not there, whatever a mirror does."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ddpm_cli.data import fetch as module
@@ -37,9 +39,38 @@ def test_fetches_and_reports(file, content: bytes, mirror: Callable, tmp_path: P
     assert capfd.readouterr() == ("", "")
 
 
-def test_follows_redirects(file, content: bytes, mirror: Callable, tmp_path: Path) -> None:
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_follows_redirects_to_another_server(
+    file, content: bytes, mirror: Callable, tmp_path: Path, status: int, host: str
+) -> None:
     target = mirror({NAME: content})
-    assert fetch(file, (mirror({}, redirect=target.url).url,), tmp_path, quiet).read_bytes() == content
+    moved = mirror({}, redirect=target.url.replace("127.0.0.1", host), moved=status)
+    (tmp_path / f"{NAME}.part").write_bytes(content[:30])
+    assert fetch(file, (moved.url,), tmp_path, quiet).read_bytes() == content
+    assert target.requests == [(NAME, "bytes=30-")]  # and it is continued there
+
+
+def test_redirects_in_circles_are_told(file, content: bytes, mirror: Callable, tmp_path: Path) -> None:
+    one, other = mirror({}), mirror({})
+    one.redirect, other.redirect = other.url, one.url
+    with pytest.raises(ResourceError, match="redirects in circles"):
+        fetch(file, (one.url,), tmp_path, quiet)
+    assert names(tmp_path) == []
+    assert len(one.requests) + len(other.requests) < 50
+    assert fetch(file, (one.url, mirror({NAME: content}).url), tmp_path, quiet).read_bytes() == content
+
+
+def test_a_redirect_out_of_the_web_is_not_followed(file, mirror: Callable, tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / NAME).write_bytes(b"?")
+    with pytest.raises(ResourceError, match="cannot fetch"):
+        fetch(file, (mirror({}, redirect=f"file://{tmp_path}/secret/").url,), tmp_path / "to", quiet)
+    assert names(tmp_path / "to") == []
 
 
 @pytest.mark.parametrize("length", [True, False], ids=["announced", "without a length"])
@@ -132,10 +163,123 @@ def test_a_mute_mirror_times_out(
         fetch(file, (mute.url,), tmp_path / "b", quiet)
 
 
-@pytest.mark.parametrize("status", [404, 503])
-def test_http_errors_are_told(file, mirror: Callable, tmp_path: Path, status: int) -> None:
+def test_a_slow_mirror_is_shown_as_it_comes(file, content: bytes, mirror: Callable, tmp_path: Path) -> None:
+    server, seen = mirror({NAME: content}, trickle=20, delay=0.01), []
+    path = fetch(file, (server.url,), tmp_path, lambda done, _: seen.append(done))
+    assert path.read_bytes() == content
+    assert len(set(seen)) > 3, "told in one piece only"
+    assert seen[-1] == len(content)
+
+
+def test_a_mirror_that_would_never_end_is_left_for_the_next(
+    file, content: bytes, mirror: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WINDOW", 0.1)
+    trickling = mirror({NAME: content}, trickle=1, delay=0.03)
+    with pytest.raises(ResourceError, match="too slow"):
+        fetch(file, (trickling.url,), tmp_path, quiet)
+    assert names(tmp_path) == [f"{NAME}.part"]
+    left = (tmp_path / f"{NAME}.part").read_bytes()
+    assert content.startswith(left)
+    assert 0 < len(left) < len(content)
+    honest = mirror({NAME: content})
+    assert fetch(file, (trickling.url, honest.url), tmp_path, quiet).read_bytes() == content
+    ((_, range_),) = honest.requests
+    assert int(range_.removeprefix("bytes=").removesuffix("-")) > len(left)
+
+
+def test_a_slow_mirror_that_is_fast_enough_is_kept(
+    file, content: bytes, mirror: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WINDOW", 0.05)
+    monkeypatch.setattr(module, "SLOWEST", 10)
+    server = mirror({NAME: content}, trickle=20, delay=0.02)
+    assert fetch(file, (server.url,), tmp_path, quiet).read_bytes() == content
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("ranges", [True, False], ids=["with ranges", "without"])
+def test_cut_at_random_and_resumed_until_it_is_whole(
+    file, content: bytes, mirror: Callable, tmp_path: Path, seed: int, ranges: bool
+) -> None:
+    noise = np.random.default_rng(seed)
+    server = mirror({NAME: content}, ranges=ranges)
+    have = 0
+    for _ in range(4):
+        server.cut = int(noise.integers(0, len(content) // 3))
+        with pytest.raises(ResourceError, match="ended early"):
+            fetch(file, (server.url,), tmp_path, quiet)
+        have = have + server.cut if ranges else server.cut
+        part = tmp_path / f"{NAME}.part"
+        assert names(tmp_path) == [part.name]
+        assert part.read_bytes() == content[:have]
+        if have > len(content) // 2:
+            break
+    server.cut = None
+    assert fetch(file, (server.url,), tmp_path, quiet).read_bytes() == content
+    assert server.requests[-1] == (NAME, f"bytes={have}-" if have else "")
+    assert names(tmp_path) == [NAME]
+
+
+@pytest.mark.parametrize("length", [True, False], ids=["announced", "without a length"])
+def test_a_login_page_does_not_overwrite_what_is_there(
+    file, content: bytes, mirror: Callable, tmp_path: Path, length: bool
+) -> None:
+    (tmp_path / f"{NAME}.part").write_bytes(content[:50])
+    portal = mirror(
+        {NAME: b"<html>Please log in</html>"},
+        ranges=False,
+        length=length,
+        headers={"Content-Type": "text/html; charset=utf-8"},
+    )
+    with pytest.raises(DataError, match="wrong content") as caught:
+        fetch(file, (portal.url,), tmp_path, quiet)
+    assert "login page" in caught.value.hint
+    assert (tmp_path / f"{NAME}.part").read_bytes() == content[:50]
+    honest = mirror({NAME: content})
+    assert fetch(file, (portal.url, honest.url), tmp_path, quiet).read_bytes() == content
+    assert honest.requests == [(NAME, "bytes=50-")]
+
+
+def test_a_gzip_called_encoded_stays_the_gzip(file, content: bytes, mirror: Callable, tmp_path: Path) -> None:
+    """Some servers take the suffix .gz for an encoding of the way and announce it."""
+    server = mirror({NAME: content}, headers={"Content-Encoding": "gzip"})
+    assert fetch(file, (server.url,), tmp_path, quiet).read_bytes() == content
+
+
+def test_a_server_is_not_asked_to_compress(file, content: bytes, mirror: Callable, tmp_path: Path) -> None:
+    server = mirror({NAME: content}, compresses=True)
+    assert fetch(file, (server.url,), tmp_path, quiet).read_bytes() == content
+
+
+@pytest.mark.parametrize("length", [True, False], ids=["announced", "without a length"])
+def test_what_was_compressed_on_the_way_is_not_the_file(
+    file, content: bytes, mirror: Callable, tmp_path: Path, length: bool
+) -> None:
+    server = mirror({NAME: gzip.compress(content)}, headers={"Content-Encoding": "gzip"}, length=length)
+    with pytest.raises(DataError, match="wrong content"):
+        fetch(file, (server.url,), tmp_path, quiet)
+    assert NAME not in names(tmp_path)
+
+
+def test_a_part_of_another_place_is_not_appended(file, content: bytes, mirror: Callable, tmp_path: Path) -> None:
+    """A server that answers a range from 50 with the whole, and says so, has given the whole."""
+    (tmp_path / f"{NAME}.part").write_bytes(content[:50])
+    server = mirror({NAME: content}, ranges=False, headers={"Content-Range": f"bytes 0-{len(content) - 1}/*"})
+    assert fetch(file, (server.url,), tmp_path, quiet).read_bytes() == content
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 500, 503])
+def test_http_errors_are_told_and_the_next_mirror_asked(
+    file, content: bytes, mirror: Callable, tmp_path: Path, status: int
+) -> None:
+    failing = mirror({}, status=status)
     with pytest.raises(ResourceError, match=f"HTTP {status}"):
-        fetch(file, (mirror({}, status=status).url,), tmp_path, quiet)
+        fetch(file, (failing.url,), tmp_path, quiet)
+    assert names(tmp_path) == []
+    assert fetch(file, (failing.url, mirror({NAME: content}).url), tmp_path, quiet).read_bytes() == content
+    assert len(failing.requests) == 2  # once each time
 
 
 def test_nobody_there(file, tmp_path: Path) -> None:

@@ -381,6 +381,34 @@ def test_no_permission(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+# --- One image on its own
+
+
+@pytest.mark.parametrize("orientation", ROTATIONS)
+def test_bytes_are_read_as_their_file_is(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name, pixels in (
+        ("grey.jpg", grey(20, 30)),
+        ("colour.jpg", colour(20, 30)),
+        ("sixteen.png", grey(20, 30).astype(np.uint16) * 200),
+        ("clear.png", np.dstack([colour(20, 30), grey(20, 30)])),
+        ("turned.tif", grey(20, 30)),
+    ):
+        save(tmp_path / name, pixels, exif=exif)
+        found = folder.read_image((tmp_path / name).read_bytes())
+        np.testing.assert_array_equal(found, folder.read_image(tmp_path / name))
+        assert found.shape[1:] == ((20, 30) if orientation < 5 else (30, 20))
+        assert found.flags.writeable
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_bytes_are_told_with_the_advice_of_the_caller(what: str) -> None:
+    with pytest.raises(DataError, match=r"cannot read the image on stdin: .") as caught:
+        folder.read_image(BAD[what], "Send another.")
+    assert caught.value.hint == "Send another."
+
+
 # --- The store
 
 

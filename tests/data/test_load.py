@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import archives
 from ddpm_cli import data, paths
+from ddpm_cli.data import find
 from ddpm_cli.data.known import KNOWN
 from ddpm_cli.errors import DataError, ResourceError, UsageError
 
@@ -41,16 +43,131 @@ def test_mnist_works_offline(split: data.Split, count: int) -> None:
     assert images.classes == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
 
+# Images and classes as their makers publish them: the pages of MNIST, Fashion-MNIST, KMNIST, CIFAR and SVHN, and NIST's
+# page on EMNIST, which has only sums.
+PUBLISHED = {
+    "mnist": (60_000 + 10_000, 10),
+    "fashion-mnist": (60_000 + 10_000, 10),
+    "kmnist": (60_000 + 10_000, 10),
+    "emnist": (131_600, 47),
+    "emnist-letters": (145_600, 26),
+    "emnist-digits": (280_000, 10),
+    "emnist-byclass": (814_255, 62),
+    "emnist-bymerge": (814_255, 47),
+    "emnist-mnist": (70_000, 10),
+    "cifar10": (50_000 + 10_000, 10),
+    "cifar100": (50_000 + 10_000, 100),
+    "svhn": (73_257 + 26_032, 10),
+}
+
+
 def test_the_table_is_whole() -> None:
+    assert KNOWN.keys() == PUBLISHED.keys()
     for name, known in KNOWN.items():
         assert known.name == name
-        assert len(known.classes) == 10
-        files = [file for split in known.files.values() for file in split]
-        sums = [sum_ for file in files for sum_ in (file.sha256, file.plain_sha256)]
-        assert len(set(sums)) == 8
+        assert (sum(known.counts.values()), len(known.classes)) == PUBLISHED[name]
+        assert len(set(known.classes)) == len(known.classes)
+        sums = [sum_ for file in known.all_files for sums in file.accepted().values() for sum_ in sums]
+        assert len(set(sums)) == len(sums)
         assert all(len(sum_) == 64 and int(sum_, 16) for sum_ in sums)
-        assert len(known.mirrors) > 1
-        assert all(mirror.endswith("/") for mirror in known.mirrors)
+        assert known.mirrors
+        assert all(mirror.startswith("http") and mirror.endswith("/") for mirror in known.mirrors)
+        assert known.licence
+        assert known.credit
+        assert known.files.keys() == known.counts.keys() == {"train", "test"}
+    assert all(len(KNOWN[name].mirrors) > 1 for name in ("mnist", "fashion-mnist"))
+
+
+def test_sets_that_share_a_folder_share_their_files() -> None:
+    """A file of one name and two contents in one folder would make either set unreadable."""
+    for known in KNOWN.values():
+        assert {file.name for other in KNOWN.values() if other.place == known.place for file in other.all_files} == {
+            file.name for file in known.all_files
+        }
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "emnist", "emnist-letters", "kmnist", "svhn"])
+@pytest.mark.parametrize("layout", ["DIR/NAME", "DIR", "torchvision's"])
+def test_every_set_is_found_in_every_layout(name: str, layout: str, tmp_path: Path) -> None:
+    known = KNOWN[name]
+    torchvision = {"kmnist": "KMNIST/raw", "emnist": "EMNIST/raw", "emnist-letters": "EMNIST/raw"}
+    folder = tmp_path / {"DIR/NAME": name, "DIR": "", "torchvision's": torchvision.get(name, "")}[layout]
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in known.all_files:
+        assert find.locate(known, file, tmp_path) is None
+        (folder / file.name).touch()
+        assert find.locate(known, file, tmp_path) == folder / file.name
+
+
+def rainbow(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+
+
+def test_one_archive_serves_both_splits(mirror: Callable, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = rainbow(10), rainbow(2)
+    batches = {
+        f"cifar-10-batches-bin/data_batch_{k + 1}.bin": archives.cifar_rows(train[2 * k : 2 * k + 2], [k, 9 - k])
+        for k in range(5)
+    }
+    content = archives.tar_gz({**batches, "cifar-10-batches-bin/test_batch.bin": archives.cifar_rows(test, [3, 4])})
+    server = mirror({"cifar-10-binary.tar.gz": content})
+    known = archives.small("cifar10", server.files, 10, 2, server.url)
+    monkeypatch.setitem(KNOWN, "cifar10", known)
+    images = data.load("cifar10")
+    np.testing.assert_array_equal(images.images, train)
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 9, 1, 8, 2, 7, 3, 6, 4, 5]
+    np.testing.assert_array_equal(data.load("cifar10", split="test", offline=True).images, test)
+    assert len(server.requests) == 1
+    assert data.load("cifar10", split="test", image_size=16, offline=True).shape == (3, 16, 16)
+    assert [path.name for path in (home / "datasets" / "cifar10").iterdir()] == ["cifar-10-binary.tar.gz"]
+
+
+def test_one_archive_serves_several_sets(mirror: Callable, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits, letters = rainbow(2)[:, 0, :28, :28], rainbow(3)[:, 0, :28, :28]
+    content = archives.emnist_zip({"digits-train": (digits, [7, 0]), "letters-train": (letters, [1, 26, 2])})
+    server = mirror({"gzip.zip": content})
+    for name, count in (("emnist-digits", 2), ("emnist-letters", 3)):
+        monkeypatch.setitem(KNOWN, name, archives.small(name, server.files, count, count, server.url))
+    np.testing.assert_array_equal(data.load("emnist-digits").images[:, 0], digits)
+    images = data.load("emnist-letters", offline=True)
+    np.testing.assert_array_equal(images.images[:, 0], letters)
+    assert images.labels is not None
+    assert [images.classes[label] for label in images.labels] == ["a", "z", "b"]
+    assert len(server.requests) == 1
+    assert [path.name for path in (home / "datasets").iterdir()] == ["emnist"]
+    # What was made of one is not taken for the other, though both were made of one file.
+    stores = home / "cache" / "datasets"
+    (stores / "emnist-digits-train.safetensors").replace(stores / "emnist-letters-train.safetensors")
+    np.testing.assert_array_equal(data.load("emnist-letters", offline=True).images[:, 0], letters)
+
+
+def test_a_store_with_other_class_names_is_made_anew(tiny, tmp_path: Path) -> None:
+    folder = tiny.place(tmp_path / "d")
+    assert data.load("tiny", data_dir=folder).classes == ("x", "y", "z")
+    tiny.at(classes=("p", "q", "r"))
+    assert data.load("tiny", data_dir=folder).classes == ("p", "q", "r")
+
+
+def test_a_copy_that_was_packed_otherwise_is_as_good(tiny, tmp_path: Path) -> None:
+    """Debian's Fashion-MNIST and our MNIST hold the same bytes, in gzip files without name and time."""
+    folder = tiny.place(tmp_path / "d")
+    images = tiny.known.files["train"][0]
+    again = gzip.compress(gzip.decompress(tiny.contents[images.name]), mtime=1)
+    assert again != tiny.contents[images.name]
+    (folder / images.name).write_bytes(again)
+    with pytest.raises(DataError, match="damaged"):
+        data.load("tiny", data_dir=folder)
+    known = replace(images, packed_otherwise=("0" * 64, hashlib.sha256(again).hexdigest()))
+    tiny.at(files={"train": (known, tiny.known.files["train"][1]), "test": ()})
+    np.testing.assert_array_equal(data.load("tiny", data_dir=folder).images[:, 0], tiny.images)
+
+
+def test_a_plain_copy_of_unknown_sha256_is_not_taken(tiny, tmp_path: Path) -> None:
+    folder = tiny.place(tmp_path / "d", plain=True)
+    tiny.at(files={"train": tuple(replace(file, plain_sha256=None) for file in tiny.known.files["train"]), "test": ()})
+    with pytest.raises(ResourceError, match="not on this machine"):
+        data.load("tiny", data_dir=folder, offline=True)
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["gzip", "plain"])

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from ddpm_cli import data
 from ddpm_cli.data import store
 from ddpm_cli.data.imageset import ImageSet
+from ddpm_cli.errors import ResourceError
 
 NOISE = np.random.default_rng(1)
 LABELLED = ImageSet(
@@ -135,7 +136,8 @@ def test_a_cache_that_cannot_be_written_is_said_once(home: Path) -> None:
     said: list[str] = []
     assert store.cached("stem", "key", lambda: PLAIN, said.append) is PLAIN
     assert len(said) == 1
-    assert "cannot keep plain in" in said[0]
+    assert str(home / "cache") in said[0]
+    assert "plain will be read anew each time" in said[0]
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,9 +145,20 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ResourceError, match="the disk is full"):
         store.write(tmp_path / "set.safetensors", PLAIN, "key")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_stores_of_a_set_are_those_of_its_name(home: Path) -> None:
+    folder = home / "cache" / "datasets"
+    assert store.of_known("emnist") == ()
+    folder.mkdir(parents=True)
+    ours = ["emnist-test.safetensors", "emnist-train-16.safetensors", "emnist-train.safetensors"]
+    for name in [*ours, "emnist-letters-train.safetensors", "emnist-train-x.safetensors", "mnist-train.safetensors"]:
+        (folder / name).touch()
+    (folder / "folder-0123456789abcdef.safetensors").touch()
+    assert [path.name for path in store.of_known("emnist")] == ours
 
 
 WARM = """

@@ -97,8 +97,8 @@ def _load_known(
         image_size = None
 
     def build() -> ImageSet:
-        files = find.find(known, split, data_dir=data_dir, offline=offline, say=say, progress=progress)
-        images, labels = known.read(files)
+        files = find.find(known, known.files[split], data_dir=data_dir, offline=offline, say=say, progress=progress)
+        images, labels = known.read(files, split, (known.counts[split], *known.shape))
         if not 0 <= labels.min() <= labels.max() < len(known.classes):
             raise DataError(f"{files[-1]} holds labels up to {labels.max()}, expected 0 to {len(known.classes) - 1}")
         if image_size is not None:
@@ -106,6 +106,6 @@ def _load_known(
         return ImageSet(known.name, images, labels, known.classes)
 
     sources = [file.sha256 for file in known.files[split]]
-    key = hashlib.sha256(repr((store.FORMAT, image_size, sources)).encode()).hexdigest()
-    stem = f"{known.name}-{split}" + (f"-{image_size}" if image_size else "")
-    return store.cached(stem, key, build, say)
+    made_from = (store.FORMAT, image_size, sources, known.name, split, known.classes)  # one archive may hold many sets
+    key = hashlib.sha256(repr(made_from).encode()).hexdigest()
+    return store.cached(store.known_stem(known.name, split, image_size), key, build, say)

@@ -4,7 +4,8 @@ Invariant: the final name never holds anything but the file with the expected sh
 leaves is ``NAME.part`` beside it, which the next attempt continues.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ Progress = Callable[[int, int], None]
 
 TIMEOUT = (10.0, 30.0)  # seconds: to connect, and between two packets
 CHUNK = 1 << 16  # bytes
+# A mirror that delivers less than so many bytes in so many seconds is left for the next one; its part is kept.
+SLOWEST, WINDOW = 30_000, 60.0
 
 
 def fetch(file: SourceFile, mirrors: tuple[str, ...], folder: Path, progress: Progress) -> Path:
@@ -94,6 +97,8 @@ class _Resuming:
                 if response.status_code == requests.codes.requested_range_not_satisfiable:
                     raise ValueError(f"{url} has less than {done} bytes, expected {size}")
                 response.raise_for_status()
+                if "html" in response.headers.get("Content-Type", ""):
+                    raise ValueError(f"{url} is a web page")  # a login, say: it must not overwrite a good part
                 if not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
                     done = 0  # the server sends the whole
                 announced = response.headers.get("Content-Length")
@@ -101,7 +106,7 @@ class _Resuming:
                     raise ValueError(f"{url} has {done + int(announced)} bytes, expected {size}")
                 with self.part.open("ab" if done else "wb") as output:
                     self.progress(done, size)
-                    for chunk in response.raw.stream(CHUNK, decode_content=False):
+                    for chunk in _chunks(response):
                         done += output.write(chunk)
                         if done > size:
                             break
@@ -111,6 +116,24 @@ class _Resuming:
         self.part.replace(output_file)
 
 
+def _chunks(response: Any) -> Iterator[bytes]:
+    """The body as it comes, not decoded.
+
+    Raises:
+        requests.Timeout: it comes too slowly to ever end.
+    """
+    import requests
+
+    begun, received = time.monotonic(), 0
+    while chunk := response.raw.read1(CHUNK, decode_content=False):
+        yield chunk
+        received += len(chunk)
+        if time.monotonic() - begun > WINDOW:
+            if received < SLOWEST:
+                raise requests.Timeout("too slow")
+            begun, received = time.monotonic(), 0
+
+
 def _reason(error: Exception) -> str:
     """A network failure in a few words; those of requests and urllib3 nest addresses and object reprs."""
     import requests
@@ -118,6 +141,10 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"HTTP {error.response.status_code}"
+    if isinstance(error, requests.TooManyRedirects):
+        return "redirects in circles"
+    if str(error) == "too slow":
+        return "too slow"
     if isinstance(error, requests.Timeout | exceptions.TimeoutError):
         return "timed out"
     if isinstance(error, exceptions.ProtocolError) or str(error) == "the connection ended early":

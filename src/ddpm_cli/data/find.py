@@ -10,26 +10,25 @@ from pathlib import Path
 
 from ddpm_cli import paths
 from ddpm_cli.data import fetch
-from ddpm_cli.data.known import KnownSet, SourceFile, Split
+from ddpm_cli.data.known import KnownSet, SourceFile
 from ddpm_cli.errors import DataError, ResourceError
 
 
 def find(
     known: KnownSet,
-    split: Split,
+    files: tuple[SourceFile, ...],
     *,
     data_dir: Path | None,
     offline: bool,
     say: Callable[[str], None],
     progress: fetch.Progress,
 ) -> tuple[Path, ...]:
-    """The verified files of one split, each from the first place that has it; fetched where none has.
+    """Verified copies of these files of a set, each from the first place that has it; fetched where none has.
 
     Raises:
         DataError: a file is there, but not what its checksum says.
         ResourceError: a file is nowhere, and the network is down or forbidden.
     """
-    files = known.files[split]
     if data_dir is not None and not any(_first(file, _given(known, data_dir)) for file in files):
         say(f"no {known.name} in {data_dir}: looking elsewhere")
     located = {file: locate(known, file, data_dir) for file in files}
@@ -37,7 +36,7 @@ def find(
     if absent and offline:
         raise ResourceError(
             f"{known.name} is not on this machine and the network is forbidden: {absent[0].name} is missing",
-            by_hand(known, split),
+            by_hand(known, files),
         )
 
     total, before = sum(file.size for file in absent), 0
@@ -47,61 +46,77 @@ def find(
 
     for file, path in located.items():
         if path is not None:
-            verify(path, file)
+            verify(path, file, known.name if path.parent == own(known) else "")
             continue
-        target = paths.datasets() / known.name
-        say(f"fetching {file.name} of {known.name} ({file.size / 1e6:.1f} MB) to {target}")
+        target = own(known)
+        say(f"fetching {file.name} of {known.name} ({file.size / 1e6:.3g} MB) to {target}")
         try:
             located[file] = fetch.fetch(file, known.mirrors, target, report)
         except ResourceError as error:
-            raise ResourceError(error.message, error.hint or by_hand(known, split)) from error
+            raise ResourceError(error.message, error.hint or by_hand(known, files)) from error
         before += file.size
     return tuple(path for path in located.values() if path is not None)
 
 
+def own(known: KnownSet) -> Path:
+    """The folder that files of a set are fetched to."""
+    return paths.datasets() / known.place
+
+
+def shipped(known: KnownSet) -> Path:
+    """The folder inside the package that holds a set that ships with it."""
+    return paths.shipped() / "data" / known.place
+
+
 def locate(known: KnownSet, file: SourceFile, data_dir: Path | None = None) -> Path | None:
     """The first copy of a file on this machine, gzipped or plain, not verified; None where there is none."""
-    here = [paths.datasets() / known.name, paths.shipped() / "data" / known.name]
     system = [] if known.system is None else [known.system]
     given = [] if data_dir is None else _given(known, data_dir)
-    return _first(file, [*given, *here, *system])
+    return _first(file, [*given, own(known), shipped(known), *system])
 
 
-def verify(path: Path, file: SourceFile) -> None:
+def verify(path: Path, file: SourceFile, fetched: str = "") -> None:
     """Compares the sha256 of a copy with the table's.
+
+    Args:
+        path: the copy.
+        file: what it should be.
+        fetched: the set that it was fetched for, where it was: a damaged copy can be fetched again then.
 
     Raises:
         DataError: it differs, or the copy cannot be read.
     """
-    expected = file.sha256 if path.name == file.name else file.plain_sha256
+    expected = file.accepted()[path.name]
     try:
         with path.open("rb") as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    if found != expected:
+    if found not in expected:
         raise DataError(
-            f"{path} has sha256 {found[:12]}..., expected {expected[:12]}...: it is damaged or of another data set",
-            "Delete it or replace it by an intact copy, then run the command again.",
+            f"{path} has sha256 {found[:12]}..., expected {expected[0][:12]}...: it is damaged or of another data set",
+            f"Remove it, then fetch it again: ddpm data rm {fetched}"
+            if fetched
+            else "Delete it or replace it by an intact copy, then run the command again.",
         )
 
 
-def by_hand(known: KnownSet, split: Split) -> str:
-    """How to place the files without a network."""
-    names = " and ".join(file.name for file in known.files[split])
+def by_hand(known: KnownSet, files: tuple[SourceFile, ...]) -> str:
+    """How to place files without a network."""
+    names = " and ".join(file.name for file in files)
     package = f", or install {known.package}" if known.package else ""
     return (
-        f"Place {names} from {known.mirrors[0]} in {paths.datasets() / known.name}, "
+        f"Place {names} from {known.mirrors[0]} in {own(known)}, "
         f"or name the folder that holds them with --data-dir{package}."
     )
 
 
 def _given(known: KnownSet, data_dir: Path) -> list[Path]:
     """The places below ``--data-dir``: DIR/NAME, DIR, and torchvision's layout."""
-    return [data_dir / known.name, data_dir, data_dir / known.torchvision]
+    return [data_dir / known.name, data_dir / known.place, data_dir, data_dir / known.torchvision]
 
 
 def _first(file: SourceFile, folders: list[Path]) -> Path | None:
-    copies = (folder / name for folder in folders for name in (file.name, file.name.removesuffix(".gz")))
+    copies = (folder / name for folder in folders for name in file.accepted())
     # Unlike pathlib's, no error where a folder may not be looked into.
     return next((path for path in copies if os.path.isfile(path)), None)  # noqa: PTH113

@@ -5,6 +5,7 @@ as the ``._x.jpg`` of macOS) are no images; every real folder is read once, so t
 """
 
 import hashlib
+import io
 import os
 import stat
 import statistics
@@ -33,6 +34,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
 ORIENTATION = 0x0112  # EXIF 2.32, tag Orientation: 5 to 8 exchange height and width
 LARGEST = 64  # pixels: what a small U-Net on a CPU can still learn
+IN_A_FOLDER = "Repair it, or move it out of the folder, then run the command again."
 
 
 def load(name: str, *, split: str, image_size: int | None, say: Callable[[str], None], progress: Progress) -> ImageSet:
@@ -159,18 +161,22 @@ def _label(root: Path, files: list[Path]) -> tuple[NDArray[np.int64] | None, tup
     return np.array([index[top] for top in tops], np.int64), classes
 
 
-def read_image(file: Path) -> NDArray[np.uint8]:
+def read_image(file: Path | bytes, hint: str = IN_A_FOLDER) -> NDArray[np.uint8]:
     """One image, upright: (1, H, W) where the file is grey, else (3, H, W); uint8, writable.
 
     The first frame of an animation. What is transparent is laid on white, as every viewer shows it: most such images
     are dark lines, which would vanish on black. 16 bits become 8 by the nearest v / 257.
+
+    Args:
+        file: where it is, or, as it came from stdin, the bytes of the file itself.
+        hint: what to do where it cannot be read.
 
     Raises:
         DataError: not an image, damaged, or too large to be one.
     """
     from PIL import ImageOps
 
-    with _opened(file) as image:
+    with _opened(file, hint) as image:
         return np.ascontiguousarray(np.moveaxis(_pixels(ImageOps.exif_transpose(image)), 2, 0))
 
 
@@ -210,7 +216,7 @@ def _pixels(image: "Image.Image") -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator["Image.Image"]:
+def _opened(file: Path | bytes, hint: str = IN_A_FOLDER) -> Iterator["Image.Image"]:
     """An open image file; whatever Pillow trips over becomes a DataError that names it."""
     from PIL import Image, UnidentifiedImageError
 
@@ -219,7 +225,8 @@ def _opened(file: Path) -> Iterator["Image.Image"]:
             warnings.simplefilter("ignore")  # oddities in the EXIF data and the like, which do not touch the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             # Given a path, Pillow 13 maps an uncompressed TIFF with height and width exchanged if it is to be turned.
-            with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as image:
+            content = io.BytesIO(file) if isinstance(file, bytes) else file.open("rb")
+            with content as stream, Image.open(stream, formats=FORMATS) as image:
                 yield image
     except (MemoryError, DataError):
         raise
@@ -229,6 +236,5 @@ def _opened(file: Path) -> Iterator["Image.Image"]:
         reason = known or str(error).rstrip(".") or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = "it is no image, or damaged"
-        raise DataError(
-            f"cannot read {file}: {reason}", "Repair it, or move it out of the folder, then run the command again."
-        ) from error
+        name = "the image on stdin" if isinstance(file, bytes) else file
+        raise DataError(f"cannot read {name}: {reason}", hint) from error

@@ -1,65 +1,86 @@
 """The IDX format of MNIST and its kin: http://yann.lecun.com/exdb/mnist/.
 
 Four bytes 0, 0, element type, number of axes; one big-endian uint32 an axis; the elements, last axis fastest.
-Invariant: the length is exactly what the header says, or it is a :class:`~ddpm_cli.errors.DataError`.
+Invariant: header and length are exactly what is expected, or it is a :class:`~ddpm_cli.errors.DataError`; so a file
+that announces or unpacks to more costs no memory.
 """
 
 import gzip
-import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_cli.data import streams
 from ddpm_cli.errors import DataError
 
 UINT8 = 0x08  # the element type of every set read here
 GZIP = b"\x1f\x8b"  # the first bytes of any gzip file (RFC 1952, section 2.3.1)
 
 
-def read(path: Path, axes: int) -> NDArray[np.uint8]:
-    """An IDX file, plain or gzipped (its first bytes say which), as a writable uint8 array.
+def read(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """An IDX file, plain or gzipped (its first bytes say which).
 
     Args:
         path: the file.
-        axes: how many axes it must have.
+        shape: what it must hold, one length an axis.
+
+    Returns:
+        Writable uint8 of that shape.
 
     Raises:
-        DataError: unreadable, truncated, too long, or of another type or number of axes.
+        DataError: unreadable, truncated, too long, or of another type or shape.
     """
-    try:
-        content = path.read_bytes()
-        if content.startswith(GZIP):
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {path}: {error}", "Replace it by an intact copy.") from error
-
-    start = 4 + 4 * axes
-    if content[:4] != bytes((0, 0, UINT8, axes)) or len(content) < start:
-        raise DataError(
-            f"{path} is no IDX file of bytes with {axes} axes: it starts with {content[:4].hex(' ') or 'nothing'}",
-            "Replace it by an intact copy.",
-        )
-    shape = struct.unpack(f">{axes}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        size = " x ".join(map(str, shape))
-        raise DataError(
-            f"{path} holds {len(content) - start} elements, its header says {size} = {math.prod(shape)}",
-            "Replace it by an intact copy.",
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+    with streams.readable(path), path.open("rb") as file:
+        packed = file.read(len(GZIP)) == GZIP
+        file.seek(0)
+        if not packed:
+            return parse(file, shape, str(path))
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            return parse(unpacked, shape, str(path))
 
 
-def read_pair(files: tuple[Path, ...]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """A file of images (N, H, W) and one of labels (N,), as (N, 1, H, W) uint8 and (N,) int64.
+def parse(stream: streams.Stream, shape: tuple[int, ...], what: str) -> NDArray[np.uint8]:
+    """The array of a stream that holds an IDX file and nothing else; ``what`` names it in messages.
 
     Raises:
-        DataError: as :func:`read`; or the two differ in length.
+        DataError: it holds something else.
     """
-    images_file, labels_file = files
-    images, labels = read(images_file, 3), read(labels_file, 1)
-    if len(images) != len(labels):
-        raise DataError(f"{images_file} holds {len(images)} images, {labels_file} {len(labels)} labels")
-    return images[:, np.newaxis], labels.astype(np.int64)
+    start = 4 + 4 * len(shape)
+    header = stream.read(start)
+    if header[:4] != bytes((0, 0, UINT8, len(shape))) or len(header) < start:
+        raise DataError(
+            f"{what} is no IDX file of bytes with {len(shape)} axes: it starts with {header[:4].hex(' ') or 'nothing'}",
+            streams.INTACT,
+        )
+    announced = struct.unpack(f">{len(shape)}I", header[4:])
+    if announced != shape:
+        raise DataError(
+            f"{what} announces {streams.elements(announced)} elements, expected {streams.elements(shape)}",
+            streams.INTACT,
+        )
+    array = np.empty(shape, np.uint8)
+    streams.fill(stream, array, what)
+    streams.ended(stream, what)
+    return array
+
+
+def read_pair(
+    files: tuple[Path, ...], _split: str, shape: tuple[int, int, int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """A file of images and one of labels, where each split has files of its own.
+
+    Args:
+        files: of the images (N, H, W), of the labels (N,).
+        shape: (N, 1, H, W), expected of the images.
+
+    Returns:
+        Images (N, 1, H, W) uint8, labels (N,) int64.
+
+    Raises:
+        DataError: as :func:`read`.
+    """
+    images, labels = files
+    count, _, height, width = shape
+    return read(images, (count, height, width)).reshape(shape), read(labels, (count,)).astype(np.int64)

@@ -8,6 +8,7 @@ header is byte for byte the one that :func:`write` gives such a set; any other i
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -16,45 +17,58 @@ import numpy as np
 
 from ddpm_cli import paths
 from ddpm_cli.data.imageset import ImageSet
+from ddpm_cli.errors import ResourceError
+from ddpm_cli.files import replacing
 
 FORMAT = 1  # goes up when the layout here, or what a reader makes of the same source, changes
 
 
 def cached(stem: str, key: str, build: Callable[[], ImageSet], say: Callable[[str], None]) -> ImageSet:
     """The set kept under ``stem`` if it has this ``key``; else built, and kept where that can be written."""
-    path = paths.cache() / "datasets" / f"{stem}.safetensors"
+    path = folder() / f"{stem}.safetensors"
     found = read(path, key)
     if found is not None:
         return found
     built = build()
     try:
         write(path, built, key)
-    except OSError as error:
-        say(f"cannot keep {built.name} in {path.parent} ({error.strerror}): it will be read anew each time")
+    except ResourceError as error:
+        say(f"{error.message}: {built.name} will be read anew each time")
         return built
     return read(path, key) or built  # mapped, so that the memory it was built in is free again
+
+
+def folder() -> Path:
+    """Where stores are kept."""
+    return paths.cache() / "datasets"
+
+
+def known_stem(name: str, split: str, image_size: int | None) -> str:
+    """What the store of a known set is called: ``mnist-train``, or resized ``mnist-train-16``."""
+    return f"{name}-{split}" + (f"-{image_size}" if image_size else "")
+
+
+def of_known(name: str) -> tuple[Path, ...]:
+    """The stores there are of a known set: of each split and size."""
+    stem = re.compile(known_stem(re.escape(name), "(train|test)", None) + r"(-\d+)?\.safetensors")
+    try:
+        return tuple(sorted(path for path in folder().iterdir() if stem.fullmatch(path.name)))
+    except OSError:
+        return ()
 
 
 def write(path: Path, images: ImageSet, key: str) -> None:
     """Writes a store, whole or not at all; parents are created.
 
     Raises:
-        OSError: it cannot be written.
+        ResourceError: it cannot be written.
     """
     header = _header(images.name, images.classes, key, images.images.shape, images.labels is not None)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with temporary.open("wb") as file:
-            file.write(struct.pack("<Q", len(header)) + header)
-            if images.labels is not None:
-                file.write(images.labels.astype("<i8").data)
-            file.write(np.ascontiguousarray(images.images).data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        if images.labels is not None:
+            file.write(images.labels.astype("<i8").data)
+        file.write(np.ascontiguousarray(images.images).data)
 
 
 def read(path: Path, key: str) -> ImageSet | None:
