@@ -136,3 +136,29 @@ def dpm_2m(x: float, abars: Sequence[float], model: Clean, noise: Sequence[float
         last = h, estimate
         places.append(x)
     return places
+
+
+# --- the variational bound of such data ------------------------------------------------------------------------------
+
+
+def pair(t: int, s: int) -> tuple[float, float, float]:
+    """alpha_{t|s}, beta_{t|s} and the posterior variance btilde of a pair of levels of the linear schedule."""
+    alpha = LINEAR[t] / LINEAR[s]
+    return alpha, 1 - alpha, (1 - alpha) * (1 - LINEAR[s]) / (1 - LINEAR[t])
+
+
+def clean_variance(t: int) -> float:
+    """Var(x_0 | x_t), so the mean squared error of :func:`ideal_clean`."""
+    return S**2 * (1 - LINEAR[t]) / (LINEAR[t] * S**2 + 1 - LINEAR[t])
+
+
+def reverse_variance(t: int, s: int) -> float:
+    """Var(x_s | x_t), the best variance a reverse step can have: precisions of q(x_s) and q(x_t | x_s) add up."""
+    alpha, beta, _ = pair(t, s)
+    return 1 / (1 / (LINEAR[s] * S**2 + 1 - LINEAR[s]) + alpha / beta)
+
+
+def best_fraction(t: int, s: int) -> float:
+    """Where that lies between btilde (0) and beta (1), in logarithms."""
+    _, beta, btilde = pair(t, s)
+    return math.log(reverse_variance(t, s) / btilde) / math.log(beta / btilde)

@@ -221,17 +221,21 @@ def test_the_programs_in_the_documentation_read_a_model(good: Path) -> None:
     assert out.stdout.split() == ["True", str(len(weights(ema=1, raw=2)))]
 
 
-# --- golden files: what format 1 means, for ever ---
+# --- golden files: what each format means, for ever ---
 
 IDS = {
     "model-1": "02057f14c283891c2ef635165e0ad26acc26d860a52944c705fe1fd6741df510",
     "report-1": "988e6341910d4f75fc050e3a70d0a807ff43902d24072770b7e253c53599d9b7",
+    "model-2": "448f8c6828c1d45c85311aaa5d0fe595838e306acb99afbf6d1ca5825c10bc54",
 }
 # The bare network's answer to a ramp from -1 to 1 at levels 7 and 50, row 2, columns 2 to 5 of each image.
 OUTPUTS = {
     "model-1": [[-0.175939, 2.286292, 0.511282, 1.912801], [-0.169100, 2.221835, -0.007923, 2.035119]],
     "report-1": [[0.147904, 0.650864, 0.374772, 0.325435], [0.168666, 0.302902, 0.488161, 0.307129]],
+    "model-2": [[-0.632470, -0.019020, -0.888908, -0.548302], [-0.604876, -0.053630, -0.907039, -0.345909]],
 }
+# And where it learns the variance, the fraction there.
+FRACTIONS = {"model-2": [[0.404361, 0.571398, 0.314693, 0.551967], [0.252530, 0.555175, 0.183334, 0.688839]]}
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -242,8 +246,11 @@ def test_a_golden_file_is_the_same_model_as_on_its_first_day(name: str) -> None:
     level = as_tensors(model.schedule.level(np.array([7.0, 50.0])))
     with torch.no_grad():
         ramp = torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8)
-        out = model.denoiser.eval().output(ramp, level, {"label": torch.tensor([0, 1])})
+        out, fraction = model.denoiser.eval().output(ramp, level, {"label": torch.tensor([0, 1])})
     np.testing.assert_allclose(out[:, 0, 2, 2:6], OUTPUTS[name], atol=1e-4)
+    assert (fraction is not None) == (name in FRACTIONS)
+    if fraction is not None:
+        np.testing.assert_allclose(fraction[:, 0, 2, 2:6], FRACTIONS[name], atol=1e-4)
 
 
 def test_a_golden_file_says_what_it_said_on_its_first_day() -> None:
@@ -253,6 +260,32 @@ def test_a_golden_file_says_what_it_said_on_its_first_day() -> None:
     assert (info.target, info.classes, info.weights) == ("v", ("zero", "one"), ("ema",))
     assert info.sampler == SamplerConfig("ddim", steps=5, eta=0.5)
     assert info.training == {"step": 3, "steps": 3, "loss": 0.125, "recipe": {"lr": 0.002}}
+
+
+def test_a_model_that_learned_its_variance_says_so_in_format_2_and_all_others_speak_format_1(tmp_path: Path) -> None:
+    info = checkpoint.read_info(GOLDEN / "model-2.safetensors")
+    assert info.network == UNetConfig(
+        (1, 8, 8), 2, patch=2, widths=(8,), blocks=1, attention=(), heads=1, learned_variance=True
+    )
+    _, about, _ = take_apart(GOLDEN / "model-2.safetensors")
+    assert (about["format"], about["network"]["learned_variance"]) == (2, True)
+    for network in (UNET, REPORT):
+        checkpoint.save(tmp_path / "plain", weights(network), replace(INFO, network=network))
+        _, about, _ = take_apart(tmp_path / "plain")
+        assert about["format"] == 1  # so that an older program goes on reading it
+        assert "learned_variance" not in about["network"]
+
+
+@pytest.mark.parametrize("network", [UNET, REPORT], ids=["unet", "report-unet"])
+def test_a_learned_variance_is_loaded_again(tmp_path: Path, network: NetworkConfig) -> None:
+    network = replace(network, learned_variance=True)
+    info = checkpoint.save(tmp_path / "model", weights(network), replace(INFO, network=network))
+    model, read = checkpoint.load(tmp_path / "model")
+    assert read == info
+    assert info.id == identity(*take_apart(tmp_path / "model"))
+    assert model.denoiser.learned_variance
+    forge(tmp_path / "model", at("network.learned_variance", False))
+    refused(tmp_path / "model", "out.")
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -327,7 +360,7 @@ def test_weights_of_somebody_else(tmp_path: Path) -> None:
 
 def test_a_newer_format_says_upgrade(good: Path) -> None:
     forge(good, at("format", checkpoint.FORMAT + 1))
-    assert "pgrade" in refused(good, "has format 2").hint
+    assert "pgrade" in refused(good, f"has format {checkpoint.FORMAT + 1}").hint
 
 
 @pytest.mark.parametrize(
@@ -338,6 +371,7 @@ def test_a_newer_format_says_upgrade(good: Path) -> None:
         *(("network.widths", [7]), ("network.widths", []), ("network.widths", 8), ("network.heads", 3)),
         *(("network.shape", [1, 8]), ("network.shape", [0, 8, 8]), ("network.classes", 3), ("network.depth", 1)),
         *(("network.dropout", math.nan), ("network.dropout", HUGE), ("network.patch", True)),
+        *(("network.learned_variance", None), ("network.learned_variance", 1), ("network.learned_variance", "yes")),
         *(("schedule.kind", "none"), ("schedule.kind", []), ("schedule.timesteps", 0), ("schedule.timesteps", 10.0)),
         *(("schedule.max_beta", 2), ("schedule.tau", math.nan), ("schedule.tau", HUGE), ("schedule.betas", [2])),
         *(("target", "score"), ("target", []), ("classes", None), ("classes", ["cat"]), ("data", 3)),

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -13,12 +13,14 @@ from ddpm_cli.config import (
     RECIPES,
     SAMPLERS,
     Budget,
+    Loss,
     ReportUNetConfig,
     RunConfig,
     SamplerConfig,
     ScheduleConfig,
     TrainConfig,
     UNetConfig,
+    Variance,
     from_dict,
     network_for,
     to_dict,
@@ -61,9 +63,11 @@ REFUSED: list[tuple[Callable[..., object], dict[str, Any]]] = [
     *((SamplerConfig, {"name": "ddim", "eta": eta}) for eta in (-0.1, 1.1, NAN)),
     *((SamplerConfig, {"name": name, "eta": 0.5}) for name in SAMPLERS if name != "ddim"),
     (SamplerConfig, {"name": "ddpm", "variance": "medium"}),
+    (SamplerConfig, {"name": "ddim", "variance": "learned"}),
     *((SamplerConfig, {"name": name, "variance": "small"}) for name in SAMPLERS if name != "ddpm"),
     *((SamplerConfig, {"guidance": g}) for g in (-1, NAN, INF)),
     *((TrainConfig, {o: "other"}) for o in ("target", "loss", "times", "decay", "optimizer")),
+    *((TrainConfig, {"loss": loss, "times": "logit-normal"}) for loss in ("vlb", "hybrid")),
     *((TrainConfig, {"gamma": g}) for g in (0, -1, NAN, INF)),
     *((TrainConfig, {"batch_size": b}) for b in (0, 1.5)),
     *((TrainConfig, {"lr": lr}) for lr in (0, 1, NAN)),
@@ -120,8 +124,11 @@ CONFIGS = [
     ScheduleConfig("linear", 100, beta_start=1e-4, beta_end=0.02),
     ScheduleConfig("custom", 3, betas=(0.1, 0.2, 0.3)),
     *(network_for(preset, (3, 32, 48), 10) for preset in PRESETS),
+    *(network_for(preset, (3, 32, 48), 10, learned_variance=True) for preset in PRESETS),
     *(SamplerConfig(name) for name in SAMPLERS),
     SamplerConfig("ddim", 7, "trailing", eta=0.3, guidance=2.5, clip=False),
+    SamplerConfig("ddpm", variance="learned"),
+    TrainConfig(loss="hybrid", times="uniform"),
     *(recipe for recipe, *_ in RECIPES.values()),
     Budget(minutes=1.5),
     RunConfig("mnist", Budget(epochs=3)),
@@ -194,6 +201,22 @@ def test_a_whole_number_will_do_for_a_real_one() -> None:
 )
 def test_default_numbers_of_steps(config: SamplerConfig, timesteps: int, steps: int) -> None:
     assert config.steps_and_spacing(timesteps)[0] == steps
+
+
+@pytest.mark.parametrize(
+    ("variance", "learned", "used"),
+    [
+        *((None, True, "learned"), (None, False, "small"), ("learned", True, "learned")),
+        *((variance, learned, variance) for variance in ("small", "large") for learned in (True, False)),
+    ],
+)
+def test_the_variance_of_ancestral_sampling(variance: Variance | None, learned: bool, used: str) -> None:
+    assert SamplerConfig("ddpm", variance=variance).variance_of(learned) == used
+
+
+def test_only_the_hybrid_loss_learns_a_variance() -> None:
+    learning = {loss: TrainConfig(loss=loss).learns_variance for loss in get_args(Loss)}
+    assert learning == {"simple": False, "min-snr": False, "vlb": False, "hybrid": True}
 
 
 def test_a_budget_in_steps() -> None:

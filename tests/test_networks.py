@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -169,9 +170,25 @@ def test_other_sizes_are_grown_by_their_right_and_bottom_edge_and_cut_back(make:
 
 
 @TINY
+@pytest.mark.parametrize("shape", [(1, 28, 28), (2, 9, 13), (3, 5, 64)])
+def test_a_learned_variance_is_twice_the_channels_and_nothing_else(make: Make, shape: tuple[int, int, int]) -> None:
+    plain, learned = build(make(shape)), awake(build(replace(make(shape), learned_variance=True)))
+    kept = {name: value.shape for name, value in plain.state_dict().items()}
+    state = learned.state_dict()
+    assert {name for name in kept if kept[name] != state[name].shape} == {"out.weight", "out.bias"}
+    # The first half of the answer is what the first half of the last layer makes.
+    plain.load_state_dict(state | {name: state[name].chunk(2)[0] for name in ("out.weight", "out.bias")})
+    x = torch.randn(2, *shape)
+    answer = ask(learned, x)
+    assert answer.shape == (2, 2 * shape[0], *shape[1:])
+    torch.testing.assert_close(answer.chunk(2, dim=1)[0], ask(plain.eval(), x))
+
+
+@TINY
+@pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("classes", [0, 3])
-def test_the_gradient_reaches_every_parameter(make: Make, classes: int) -> None:
-    network = awake(build(make((2, 12, 12), classes)))
+def test_the_gradient_reaches_every_parameter(make: Make, classes: int, learned: bool) -> None:
+    network = awake(build(replace(make((2, 12, 12), classes), learned_variance=learned)))
     ask(network, torch.randn(2, 2, 12, 12), label=classes).square().sum().backward()
     dead = [name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
     assert not dead

@@ -212,6 +212,29 @@ def test_a_run_that_was_stopped_ends_in_the_same_file(
     assert again.info.weights == (("ema", "raw") if ema else ("raw",))
 
 
+@pytest.mark.parametrize("loss", ["vlb", "hybrid"])
+def test_so_does_one_that_learns_from_the_bound(photos: str, tmp_path: Path, loss: Any) -> None:
+    chosen = recipe(photos, 7, replace(RECIPE, loss=loss))
+    unbroken = finish(prepared(tmp_path / "unbroken", chosen))
+    finish(prepared(tmp_path / "stopped", chosen), stop_at=4)
+    again = finish(resumed(tmp_path / "stopped"))
+    assert again.model_path.read_bytes() == unbroken.model_path.read_bytes()
+    assert again.info.network.learned_variance == (loss == "hybrid")
+    assert again.loss == pytest.approx(unbroken.loss, rel=1e-6)
+
+
+def test_a_run_with_a_learned_variance_can_be_drawn_from(photos: str, tmp_path: Path) -> None:
+    run = finish(prepared(tmp_path / "run", recipe(photos, 4, replace(RECIPE, loss="hybrid"))))
+    loaded, info = checkpoint.load(run.model_path)
+    assert info.network.learned_variance
+    for model in (run.model(), loaded):
+        assert model.denoiser.learned_variance
+        (drawn,) = replace(model, sampler=config.SamplerConfig("ddpm")).draw(0, range(3))
+        (small,) = replace(model, sampler=config.SamplerConfig("ddpm", variance="small")).draw(0, range(3))
+        assert bool(drawn.isfinite().all())
+        assert not torch.equal(drawn, small)
+
+
 NETWORKS: dict[str, Callable[[config.Shape, int], NetworkConfig]] = {
     "batch norm": lambda shape, classes: ReportUNetConfig(shape, classes, widths=(4, 4, 4), embedding=8, heads=1),
     "dropout": lambda shape, classes: UNetConfig(shape, classes, widths=(8,), blocks=1, attention=(), dropout=0.5),
@@ -346,7 +369,9 @@ def test_a_state_that_is_not_whole_is_refused(
 
 
 @pytest.mark.parametrize(
-    "change", [{"kind": "diffusion"}, {"step": None}, {"step": -1}, {"steps": "7"}, {"run": {}}, {"format": 2}], ids=str
+    "change",
+    [{"kind": "diffusion"}, {"step": None}, {"step": -1}, {"steps": "7"}, {"run": {}}, {"format": 99}],
+    ids=str,
 )
 def test_a_state_that_says_something_else_is_refused(photos: str, tmp_path: Path, change: dict[str, object]) -> None:
     folder = stopped_run(photos, tmp_path / "run")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ddpm_cli.denoiser import Denoiser
     from ddpm_cli.sampling import DiffusionModel
 
-FORMAT = 1
+FORMAT = 2  # the newest; a file has the oldest that can say what it holds
 DAMAGED = "Copy or download it again, or train anew."
 MAX_HEADER = 16 * 2**20  # bytes; the header of a thousand-layer model stays below one of these sixteen MiB
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}  # what a tensor may be, and the bytes of one element
@@ -66,19 +66,27 @@ class Info:
     def shape(self) -> Shape:
         return self.network.shape
 
+    @property
+    def format(self) -> int:
+        """The oldest format that can describe it, so that older programs go on reading what they understand."""
+        return 2 if self.network.learned_variance else 1
+
     def architecture(self) -> dict[str, Any]:
         """What, with the weights, makes the model what it is: the part of the description that the id covers."""
         kind = next(name for name, known in config.NETWORKS.items() if known is type(self.network))
+        network = {"kind": kind, **config.to_dict(self.network)}
+        if self.format == 1:  # which knows nothing of it: the ids and bytes of such models stay as they are
+            del network["learned_variance"]
         return {
             "kind": "diffusion",
-            "network": {"kind": kind, **config.to_dict(self.network)},
+            "network": network,
             "schedule": config.to_dict(self.schedule),
             "target": self.target,
         }
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
+            "format": self.format,
             **self.architecture(),
             "classes": list(self.classes),
             "data": dict(self.data),
@@ -251,7 +259,7 @@ def build_denoiser(info: Info) -> "Denoiser":
     from ddpm_cli.denoiser import Denoiser
     from ddpm_cli.networks import build
 
-    return Denoiser(build(info.network), info.target, info.network.time)
+    return Denoiser(build(info.network), info.target, info.network.time, info.network.learned_variance)
 
 
 def check_tensors(path: Path, found: Header, expected: "Mapping[str, Tensor]") -> None:

@@ -18,16 +18,19 @@ Shape = tuple[int, int, int]
 
 Kind = Literal["constant", "linear", "quadratic", "scaled-linear", "cosine", "sigmoid", "custom"]
 Target = Literal["eps", "x0", "v"]
-Loss = Literal["simple", "min-snr"]
+Loss = Literal["simple", "min-snr", "vlb", "hybrid"]
 Times = Literal["stratified", "uniform", "logit-normal"]
 Decay = Literal["constant", "linear", "cosine"]
 Time = Literal["level", "log-snr"]
 Sampler = Literal["ddpm", "ddim", "dpm++2m", "dpm++2m-sde"]
 Spacing = Literal["uniform", "trailing", "log-snr"]
-Variance = Literal["small", "large"]
+Variance = Literal["small", "large", "learned"]
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Optimizer = Literal["adamw", "adam"]
+NoiseKind = Literal["gaussian", "uniform", "laplace", "gamma"]
+Process = Literal["closed-form", "markov", "naive"]
+Metric = Literal["ssim", "labels"]
 
 
 def _check(holds: bool, what: str, found: object, expected: str) -> None:
@@ -144,6 +147,7 @@ class ReportUNetConfig:
         widths: channels at full, half and quarter resolution.
         embedding: size of the time embedding.
         heads: heads of the attention in the bottleneck.
+        learned_variance: whether the answer has twice the channels, the second half for the reverse variance.
     """
 
     shape: Shape
@@ -152,6 +156,7 @@ class ReportUNetConfig:
     embedding: int = 128
     heads: int = 4
     time: Literal["level"] = "level"
+    learned_variance: bool = False
 
     def __post_init__(self) -> None:
         _check_shape(self.shape)
@@ -180,6 +185,7 @@ class UNetConfig:
         heads: attention heads; divides the widths that have attention.
         dropout: probability, 0 <= p < 1, inside every residual block.
         time: what the time embedding sees: the level (t - 1), or log-SNR, which means the same in every schedule.
+        learned_variance: whether the answer has twice the channels, the second half for the reverse variance.
     """
 
     shape: Shape
@@ -191,6 +197,7 @@ class UNetConfig:
     heads: int = 4
     dropout: float = 0.0
     time: Time = "log-snr"
+    learned_variance: bool = False
 
     def __post_init__(self) -> None:
         _check_shape(self.shape)
@@ -241,11 +248,11 @@ PRESETS: dict[str, tuple[Callable[[Shape, int], NetworkConfig], str]] = {
 }
 
 
-def network_for(preset: str, shape: Shape, classes: int) -> NetworkConfig:
+def network_for(preset: str, shape: Shape, classes: int, learned_variance: bool = False) -> NetworkConfig:
     """The network of a preset for images of a shape and a number of classes (0: unconditional)."""
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    return PRESETS[preset][0](shape, classes)
+    return dataclasses.replace(PRESETS[preset][0](shape, classes), learned_variance=learned_variance)
 
 
 # --- sampling -------------------------------------------------------------------------------------------------------
@@ -260,7 +267,8 @@ class SamplerConfig:
         steps: number of steps; None: the rule's own, :data:`SAMPLERS`.
         spacing: how the steps are spread over the levels; None: the rule's own.
         eta: `ddim` alone: 0 deterministic, 1 ancestral; None: 0.
-        variance: `ddpm` alone: of the noise added back, btilde (small) or beta (large); None: small.
+        variance: `ddpm` alone: of the noise added back, btilde (small), beta (large) or the one that the model has
+            learned; None: learned where it has, else small.
         guidance: classifier-free guidance, 1: off.
         clip: whether clean-image estimates are clipped to [-1, 1].
 
@@ -284,16 +292,45 @@ class SamplerConfig:
             raise unknown_name("spacing", self.spacing, get_args(Spacing))
         _check(self.eta is None or 0 <= self.eta <= 1, "eta", self.eta, "a number of 0 to 1")
         _check(self.eta is None or self.name == "ddim", "eta", self.eta, f"none: it belongs to ddim, not {self.name}")
-        _check(self.variance in (None, "small", "large"), "variance", self.variance, "small or large")
+        if self.variance is not None and self.variance not in get_args(Variance):
+            raise unknown_name("variance", self.variance, get_args(Variance))
         belongs = self.variance is None or self.name == "ddpm"
         _check(belongs, "variance", self.variance, f"none: it belongs to ddpm, not {self.name}")
         fine = math.isfinite(self.guidance) and self.guidance >= 0
         _check(fine, "guidance", self.guidance, "a number of at least 0 (1 = off)")
 
+    def changed(self, name: Sampler | None, changes: Mapping[str, Any]) -> "SamplerConfig":
+        """With other settings; another method begins with its own defaults, but keeps guidance and clipping.
+
+        Args:
+            name: of the method; None: this one.
+            changes: settings by name; None stands for "as it is".
+
+        Raises:
+            UsageError: a setting that the method does not have.
+        """
+        given = {key: value for key, value in changes.items() if value is not None}
+        other = name is not None and name != self.name
+        base = SamplerConfig(name or self.name, guidance=self.guidance, clip=self.clip) if other else self
+        return dataclasses.replace(base, **given)
+
     def steps_and_spacing(self, timesteps: int) -> tuple[int, Spacing]:
         """How many steps, and how they are spread, for a model of `timesteps` levels."""
         steps, spacing, _ = SAMPLERS[self.name]
         return self.steps or min(steps or timesteps, timesteps), self.spacing or spacing
+
+    def variance_of(self, learned: bool) -> Variance:
+        """The variance of the noise that `ddpm` adds back, for a model that has learned one or has not.
+
+        Raises:
+            UsageError: the learned variance of a model that has none.
+        """
+        if self.variance == "learned" and not learned:
+            raise UsageError(
+                "this model has learned no variance, expected one trained with --loss hybrid",
+                "Take --variance small or large.",
+            )
+        return self.variance or ("learned" if learned else "small")
 
 
 # name -> default number of steps (None: all T), default spacing, what it is
@@ -302,6 +339,14 @@ SAMPLERS: dict[Sampler, tuple[int | None, Spacing, str]] = {
     "ddim": (50, "uniform", "from deterministic (eta 0) to ancestral (eta 1) (Song et al. 2021)"),
     "dpm++2m": (20, "log-snr", "second-order multistep, deterministic (Lu et al. 2022)"),
     "dpm++2m-sde": (20, "log-snr", "second-order multistep, stochastic (Lu et al. 2022)"),
+}
+
+
+# --- evaluation ----------------------------------------------------------------------------------------------------
+
+METRICS: dict[Metric, str] = {
+    "ssim": "structural similarity with random real images, as in the report",
+    "labels": "the classes that a pinned classifier finds: accuracy, confidence, histogram",
 }
 
 
@@ -314,9 +359,12 @@ class TrainConfig:
 
     Args:
         target: what the network predicts.
-        loss: `simple`, the mean squared error of the target, or `min-snr` (Hang et al. 2023).
+        loss: `simple`, the mean squared error of the target; `min-snr` (Hang et al. 2023); `vlb`, the variational
+            bound in bits per dimension; `hybrid`, simple + 0.001 vlb, which learns the variance too (Nichol and
+            Dhariwal 2021).
         gamma: cap of the signal-to-noise ratio in `min-snr`, above 0.
-        times: distribution of t: `uniform`; `stratified`, uniform too but spread evenly over a batch; `logit-normal`.
+        times: distribution of t: `uniform`; `stratified`, uniform too but spread evenly over a batch; `logit-normal`,
+            not for `vlb` and `hybrid`, whose bound weighs every level alike.
         batch_size: images a step.
         optimizer: `adamw` or `adam`.
         lr: peak learning rate.
@@ -354,6 +402,11 @@ class TrainConfig:
         ):
             if found not in get_args(choice):
                 raise unknown_name(what, found, get_args(choice))
+        if self.needs_bound and self.times == "logit-normal":
+            raise UsageError(
+                f"loss {self.loss} cannot have times logit-normal: the bound needs every level equally often",
+                "Leave out --times.",
+            )
         _check(0 < self.gamma < math.inf, "gamma", self.gamma, "a number above 0")
         _check(_is_whole(self.batch_size, 1), "batch-size", self.batch_size, "a whole number of at least 1")
         _check(0 < self.lr < 1, "lr", self.lr, "a number inside (0, 1)")
@@ -363,6 +416,16 @@ class TrainConfig:
         _check(0 <= self.ema < 1, "ema", self.ema, "a share of the run of at least 0 and below 1")
         _check(0 <= self.label_drop <= 1, "label-drop", self.label_drop, "a share of 0 to 1")
         _check(_is_whole(self.seed, 0) and self.seed < 2**63, "seed", self.seed, "a whole number of 0 to 2^63 - 1")
+
+    @property
+    def needs_bound(self) -> bool:
+        """Whether the loss is made of the variational bound, or has it in it."""
+        return self.loss in ("vlb", "hybrid")
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the network learns the variance of the reverse step beside its target."""
+        return self.loss == "hybrid"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,20 +1,24 @@
 """The denoiser: what was the clean image?
 
 A network predicts eps, x0 or v; everybody else asks a :class:`Denoiser` and sees only clean images, in float32 or
-better. Guidance and clipping are denoisers around denoisers: ``Clip(Guide(denoiser, 2.0))``. The training loss stands
-here too, because it is the same formula read backwards.
+better. Guidance and clipping are denoisers around denoisers: ``Clip(Guide(denoiser, 2.0))``. The reverse step that an
+estimate of the clean image amounts to, and the training losses, stand here too: they are the same formulas read
+backwards.
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.config import Loss, Target, Time
-from ddpm_cli.forward import clean_from_eps, clean_from_v, q_sample, v_from_clean
-from ddpm_cli.schedule import Level
+from ddpm_cli.config import Loss, Target, Time, Variance
+from ddpm_cli.forward import Gaussian, clean_from_eps, clean_from_v, posterior, q_sample, transition, v_from_clean
+from ddpm_cli.gaussians import discretised_log_likelihood, kl
+from ddpm_cli.schedule import Level, Schedule
 
 Condition = Mapping[str, Tensor]
 """Name -> tensor with a batch axis; sliced, concatenated and dropped per key. Today: "label", (B,) int64."""
@@ -26,7 +30,8 @@ class Prediction(NamedTuple):
     Attributes:
         clean: its estimate E[x_0 | x_t], (B, C, H, W), dtype of x_t and at least float32.
         variance_fraction: for networks that learn it, where the reverse variance lies between btilde (0) and beta (1)
-            in logarithms (Nichol and Dhariwal 2021, equation 15); None: fixed.
+            in logarithms, in shape and dtype as `clean` and possibly outside [0, 1] (Nichol and Dhariwal 2021,
+            equation 15); None: not learned.
     """
 
     clean: Tensor
@@ -39,50 +44,78 @@ class Denoises(Protocol):
     def __call__(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction: ...
 
 
+class Chain(NamedTuple):
+    """The reverse chain around the levels of a batch: what the bound needs to know beside them.
+
+    Attributes:
+        earlier: level t - 1 of each image, (B,).
+        last: sigma_1^2, :func:`last_variance`.
+        steps: T, the number of its steps.
+    """
+
+    earlier: Level[Tensor]
+    last: float
+    steps: int
+
+
 class Denoiser(nn.Module):
     """A network, what it predicts, and how it is told the time.
 
     Args:
-        network: ``(x, time, condition) -> image``.
-        target: what that image is.
+        network: ``(x, time, condition) -> image``, with twice the channels of x where it learns the variance.
+        target: what that image is, its first half where it has two.
         time: what the network is told: `level`, t - 1 in 0..T-1, or `log-snr`.
+        learned_variance: whether the network learns the variance of the reverse step.
 
     Attributes:
         autocast: dtype the network computes in; None: the dtype of its weights. Nobody outside notices.
     """
 
-    def __init__(self, network: nn.Module, target: Target, time: Time) -> None:
+    def __init__(self, network: nn.Module, target: Target, time: Time, learned_variance: bool = False) -> None:
         super().__init__()
         self.network = network
         self.target = target
         self.time = time
+        self.learned_variance = learned_variance
         self.autocast: torch.dtype | None = None
 
-    def output(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Tensor:
-        """The bare network's answer, eps, x0 or v, in the dtype of x_t and at least float32."""
+    def output(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> tuple[Tensor, Tensor | None]:
+        """The bare network's answer, in the dtype of x_t and at least float32.
+
+        Returns:
+            eps, x0 or v, (B, C, H, W); and where the variance is learned its fraction (v + 1) / 2, of the same shape,
+            with v the second half of the channels (Nichol and Dhariwal 2021, equation 15).
+        """
         time = level.t - 1 if self.time == "level" else LOG_SNR_SCALE * level.log_snr
         time = time.float().to(x_t.device).expand(x_t.shape[0])
         weights = next(self.network.parameters()).dtype
         with self._precision(x_t.device):
             out: Tensor = self.network(x_t.to(weights), time, condition)
-        return out.to(torch.promote_types(x_t.dtype, torch.float32))
+        out = out.to(torch.promote_types(x_t.dtype, torch.float32))
+        if not self.learned_variance:
+            return out, None
+        answer, v = out.chunk(2, dim=1)
+        return answer, (v + 1) / 2
 
     def forward(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
-        """The clean image under x_t.
+        """The clean image under x_t, and where it is learned the fraction of the variance.
 
         Args:
             x_t: noisy images, (B, C, H, W).
             level: their level, () or (B,), above 0.
             condition: what is known about them.
         """
-        out = self.output(x_t, level, condition)
+        answer, fraction = self.output(x_t, level, condition)
+        return Prediction(self._clean(x_t, answer, level), fraction)
+
+    def _clean(self, x_t: Tensor, answer: Tensor, level: Level[Tensor]) -> Tensor:
         match self.target:
             case "eps":
-                return Prediction(clean_from_eps(x_t, out, level))
+                return clean_from_eps(x_t, answer, level)
             case "x0":
-                return Prediction(out)
+                return answer
             case "v":
-                return Prediction(clean_from_v(x_t, out, level))
+                return clean_from_v(x_t, answer, level)
 
     def loss(
         self,
@@ -92,29 +125,55 @@ class Denoiser(nn.Module):
         condition: Condition,
         kind: Loss = "simple",
         gamma: float = 5.0,
+        chain: Chain | None = None,
     ) -> Tensor:
-        """Squared error of the target, averaged over each image's elements and weighted by level.
+        """What training makes small, an entry an image.
 
-        `simple` is ||eps - eps_theta(x_t, t)||^2 for eps, and the same of x0 or v: Ho et al. 2020, equation 14.
-        `min-snr` weighs the error of the clean image by min(SNR, gamma): Hang et al. 2023, equation 4.
+        `simple`: ||eps - eps_theta(x_t, t)||^2 for eps, and the same of x0 or v, mean over the elements: Ho et al.
+        2020, equation 14.
+        `min-snr`: the squared error of the clean image weighted by min(SNR, gamma): Hang et al. 2023, equation 4.
+        `vlb`: T times the term of the bound that belongs to t, :func:`bound_term`, in bits per dimension. Its mean
+        over uniform t estimates the variational bound without L_T, which nothing learned can change. The variance is
+        the learned one, else btilde.
+        `hybrid`: `simple` + 0.001 `vlb`, in whose bound the clean image is taken as given. So the mean learns from the
+        first alone and the variance from the second: Nichol and Dhariwal 2021, equation 16 and section 3.1.
+
+        Clean images are not clipped here, as clipping would stop their gradient.
 
         Args:
-            x_0: clean images, (B, C, H, W).
-            level: (B,), each above 0.
+            x_0: clean images, (B, C, H, W), in [-1, 1].
+            level: (B,), each above 0; drawn uniformly for `vlb` and `hybrid`.
             eps: standard normal noise of x_0's shape.
             condition: what is known about the images.
-            kind: which weight.
+            kind: which loss.
             gamma: of `min-snr`.
+            chain: for `vlb` and `hybrid`.
 
         Returns:
-            (B,) float32.
+            (B,) float32; `simple` and `min-snr` have no unit.
         """
-        out = self.output(q_sample(x_0, level, eps), level, condition)
+        x_t = q_sample(x_0, level, eps)
+        answer, fraction = self.output(x_t, level, condition)
+        if kind == "vlb":
+            return self._vlb(x_0, x_t, Prediction(self._clean(x_t, answer, level), fraction), level, chain)
         wanted = {"eps": eps, "x0": x_0, "v": v_from_clean(x_0, eps, level)}[self.target]
-        error = (out - wanted).square().flatten(1).mean(1)
-        if kind == "simple":
-            return error
-        return error * torch.exp(level.log_snr).clamp(max=gamma) / target_weight(self.target, level)
+        error = (answer - wanted).square().flatten(1).mean(1)
+        match kind:
+            case "simple":
+                return error
+            case "min-snr":
+                return error * torch.exp(level.log_snr).clamp(max=gamma) / target_weight(self.target, level)
+            case "hybrid":
+                given = self._clean(x_t, answer.detach(), level)
+                return error + VLB_SHARE * self._vlb(x_0, x_t, Prediction(given, fraction), level, chain)
+
+    def _vlb(
+        self, x_0: Tensor, x_t: Tensor, prediction: Prediction, level: Level[Tensor], chain: Chain | None
+    ) -> Tensor:
+        if chain is None:
+            raise ValueError("the bound needs to know the chain that its levels belong to")
+        variance: Variance = "learned" if self.learned_variance else "small"
+        return chain.steps * bound_term(x_0, x_t, prediction, level, chain.earlier, variance, chain.last)
 
     def _precision(self, device: torch.device) -> AbstractContextManager[object]:
         return torch.autocast(device.type, self.autocast) if self.autocast else nullcontext()
@@ -122,6 +181,8 @@ class Denoiser(nn.Module):
 
 # Spreads the useful range of log-SNR, about -10 to 10, over the range of t - 1 that the sinusoids were made for.
 LOG_SNR_SCALE = 25.0
+# lambda of the hybrid loss: so little that the bound does not disturb the mean (Nichol and Dhariwal 2021, section 3.1).
+VLB_SHARE = 0.001
 
 
 def target_weight(target: Target, level: Level[Tensor]) -> Tensor:
@@ -139,10 +200,110 @@ def target_weight(target: Target, level: Level[Tensor]) -> Tensor:
             return snr + 1
 
 
+# --- the reverse step and the bound ---------------------------------------------------------------------------------
+
+
+def reverse(
+    x_t: Tensor,
+    prediction: Prediction,
+    now: Level[Tensor],
+    earlier: Level[Tensor],
+    variance: Variance,
+    last: float | None = None,
+) -> Gaussian[Tensor]:
+    """p_theta(x_s | x_t) for t = now and any cleaner s = earlier.
+
+    The mean is the posterior's, with the estimated clean image in the place of x_0. The variance is
+
+    `small`: btilde, the posterior's; `large`: beta_{t|s}; `learned`: exp(f ln beta_{t|s} + (1 - f) ln btilde) with f
+    the predicted fraction.
+
+    Args:
+        x_t: noisy images (B, C, H, W).
+        prediction: of the denoiser at x_t; for `learned` with a fraction.
+        now: level of x_t, not 0.
+        earlier: level s, below t.
+        variance: which one.
+        last: what stands for btilde where s = 0 and btilde is 0, :func:`last_variance`; None: nothing does, for
+            sampling, which adds no noise on landing.
+
+    References:
+        Ho et al. 2020, section 3.2; Nichol and Dhariwal 2021, equation 15; for pairs Kingma et al. 2021, section 3.
+    """
+    mean, btilde = posterior(x_t, prediction.clean, now, earlier)
+    if last is not None:
+        btilde = torch.where(btilde > 0, btilde, last)
+    if variance == "small":
+        return Gaussian(mean, btilde)
+    beta = transition(x_t, earlier, now).variance
+    if variance == "large":
+        return Gaussian(mean, beta)
+    if prediction.variance_fraction is None:
+        raise ValueError("this denoiser has learned no variance")
+    return Gaussian(mean, (btilde.log() + prediction.variance_fraction * (beta.log() - btilde.log())).exp())
+
+
+def last_variance(schedule: Schedule) -> float:
+    """sigma_1^2: what a likelihood takes for btilde_1, which is 0. It is btilde_2, and with T = 1 it is beta_1.
+
+    References:
+        Ho et al. 2020 and Nichol and Dhariwal 2021, in the code of both: the papers leave it open.
+    """
+    if schedule.timesteps == 1:
+        return float(schedule.betas[1])
+    nothing = np.zeros(())
+    return float(posterior(nothing, nothing, schedule.level(2), schedule.level(1)).variance)
+
+
+def bound_term(
+    x_0: Tensor,
+    x_t: Tensor,
+    prediction: Prediction,
+    now: Level[Tensor],
+    earlier: Level[Tensor],
+    variance: Variance,
+    last: float,
+) -> Tensor:
+    """The term of the variational bound that belongs to a step from t = now to s = earlier, in bits per dimension.
+
+    s > 0: D(q(x_s | x_t, x_0) || p_theta(x_s | x_t)), with `small` variance (SNR_s - SNR_t) / 2 ||x_0 - clean||^2.
+    s = 0: L_0 = -ln p_theta(x_0 | x_t), each pixel's Gaussian integrated over its bin.
+    Both summed over the elements, divided by their number and by ln 2.
+
+    Args:
+        x_0: clean images (B, C, H, W), made of the 256 pixel values in [-1, 1].
+        x_t: drawn from q(x_t | x_0), of the same shape.
+        prediction: of the denoiser at x_t.
+        now: () or (B,), not 0.
+        earlier: likewise, below it.
+        variance: of p_theta.
+        last: :func:`last_variance`.
+
+    Returns:
+        (B,), at least 0.
+
+    References:
+        Ho et al. 2020, equations 5 and 13; Kingma et al. 2021, equation 13.
+    """
+    q = posterior(x_t, x_0, now, earlier)
+    p = reverse(x_t, prediction, now, earlier, variance, last)
+    landing = q.variance == 0
+    if landing.ndim == 0:  # one level for all: on the CPU, whatever the images are on
+        nats = -discretised_log_likelihood(x_0, p) if landing else kl(q, p)
+    else:
+        # `where` drops the divergence on landing, but its gradient must be finite all the same.
+        q = q._replace(variance=torch.where(landing, last, q.variance))
+        nats = torch.where(landing, -discretised_log_likelihood(x_0, p), kl(q, p))
+    return nats.flatten(1).mean(1) / math.log(2)
+
+
+# --- denoisers around denoisers -------------------------------------------------------------------------------------
+
+
 class Guide:
     """Classifier-free guidance: clean = uncond + scale (cond - uncond); 1 is off, 0 ignores the label.
 
-    A guided question is two questions of the network, put in one batch.
+    A guided question is two questions of the network, put in one batch. A learned variance is the conditional one's.
 
     Args:
         denoiser: trained with labels dropped at random.

@@ -115,7 +115,7 @@ class Run:
         classes = self.data.classes if conditional else ()
         torch.manual_seed(c.train.seed)
         self.schedule = Schedule(c.schedule)
-        network = config.network_for(c.preset, self.data.shape, len(classes))
+        network = config.network_for(c.preset, self.data.shape, len(classes), c.train.learns_variance)
         self.info = Info(
             network=network,
             schedule=c.schedule,
@@ -370,12 +370,14 @@ class Run:
             if not lines:
                 return
             steps, loss = [line["step"] for line in lines], [line["loss"] for line in lines]
+            recipe = self.config.train
+            unit = " in bits/dim" if recipe.loss == "vlb" else ""
             picture = plots.loss_curve(
                 steps,
                 loss,
                 learning_rate=[line["lr"] for line in lines],
                 steps_per_epoch=self.batches.steps_per_epoch,
-                title=f"{self.data.name}, {self.config.preset}, {self.config.train.target} target",
+                title=f"{self.data.name}, {self.config.preset}, {recipe.target} target, {recipe.loss} loss{unit}",
             )
             files.write_bytes(self.folder / "loss.png", picture)
         except (DdpmError, OSError, ValueError, ImportError) as error:

@@ -152,7 +152,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _save(
-    path: Path, weights: tuple[str, ...] = ("ema", "raw"), classes: tuple[str, ...] = CLASSES, **about: Any
+    path: Path,
+    weights: tuple[str, ...] = ("ema", "raw"),
+    classes: tuple[str, ...] = CLASSES,
+    learned_variance: bool = False,
+    **about: Any,
 ) -> str:
     """Writes a model with random weights, none of them zero, so that its samples are not flat; returns its id."""
     import torch
@@ -160,7 +164,7 @@ def _save(
     from ddpm_cli import checkpoint, networks
     from ddpm_cli.config import ScheduleConfig, network_for
 
-    network = network_for("tiny", (1, SIDE, SIDE), len(classes))
+    network = network_for("tiny", (1, SIDE, SIDE), len(classes), learned_variance)
     noise = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -59,14 +59,16 @@ def test_a_model_file_with_a_byte_changed_is_4(refused: Any, model: Path) -> Non
 
 
 def test_a_model_of_a_newer_format_is_4_and_says_upgrade(refused: Any, model: Path) -> None:
+    from ddpm_cli.checkpoint import FORMAT
+
     content = model.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     about = json.loads(header["__metadata__"]["ddpm"])
-    header["__metadata__"]["ddpm"] = json.dumps({**about, "format": about["format"] + 1, "unheard": "of"})
+    header["__metadata__"]["ddpm"] = json.dumps({**about, "format": FORMAT + 1, "unheard": "of"})
     changed = json.dumps(header).encode()
     model.write_bytes(struct.pack("<Q", len(changed)) + changed + content[8 + length :])
-    refused(["sample", "--model", model], 4, f"format {about['format'] + 1}", "pgrade")
+    refused(["sample", "--model", model], 4, f"format {FORMAT + 1}", "pgrade")
 
 
 @pytest.mark.parametrize("name", ["nobody", "./nobody", "nobody.safetensors", "~nobody-here/model", "x" * 5000, "."])

@@ -142,6 +142,29 @@ def test_the_options_land_in_the_config(ddpm: Any, quick: tuple[str, ...], cwd: 
     assert (train["lr"], train["ema"], train["batch_size"]) == (0.001, 0, 8)
 
 
+@pytest.mark.parametrize(("loss", "learned"), [("vlb", False), ("hybrid", True)])
+def test_a_loss_made_of_the_bound_trains_a_model_to_sample_from(
+    ddpm: Any, quick: tuple[str, ...], cwd: Path, loss: str, learned: bool
+) -> None:
+    from ddpm_cli.checkpoint import read_info
+
+    trained = ddpm(*quick, "--loss", loss, "--steps", 3, "--seed", 0, "-o", "run", "--json").done().json
+    assert 0 < trained["loss"] < 1000
+    assert read_info(cwd / "run" / "model.safetensors").network.learned_variance == learned
+    options = ["--model", "run", "-n", 2, "--steps", 4, "--device", "cpu", "--sampler", "ddpm"]
+    drawn = ddpm("sample", *options, "-o", "drawn.png", "--json").done().json
+    assert drawn["variance"] == ("learned" if learned else "small")
+    assert ddpm("sample", *options, "--variance", "large", "--json").done().json["variance"] == "large"
+
+
+@pytest.mark.parametrize("loss", ["vlb", "hybrid"])
+def test_the_bound_wants_t_uniform(
+    ddpm: Any, quick: tuple[str, ...], written: Callable[[], set[str]], loss: str
+) -> None:
+    ddpm(*quick, "--loss", loss, "--times", "logit-normal", "--steps", 1).refused(2, loss, "logit-normal", "--times")
+    assert written() == set()
+
+
 def test_the_recipe_of_the_report_lands_in_the_config(
     ddpm: Any, photos: Path, cwd: Path, quick: tuple[str, ...]
 ) -> None:

@@ -1,4 +1,4 @@
-"""How the golden files were made, once, for format 1: `python tests/golden/make.py`.
+"""How the golden files were made, once, for each format: `python tests/golden/make.py`.
 
 They stand for every file that users already have, so they are never made again: a test that fails on one of them says
 that the code forgot how to read it. A new format adds a file of its own beside them.
@@ -35,6 +35,13 @@ REPORT = replace(
     parameters=1203,
     flops=0,
 )
+LEARNED = replace(
+    MODERN,
+    network=replace(MODERN.network, learned_variance=True),
+    sampler=SamplerConfig("ddpm"),
+    parameters=12736,
+    flops=281088,
+)
 
 
 def weights(info: checkpoint.Info, prefix: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -53,3 +60,4 @@ def weights(info: checkpoint.Info, prefix: str, dtype: torch.dtype) -> dict[str,
 if __name__ == "__main__":
     checkpoint.save(HERE / "model-1.safetensors", weights(MODERN, "ema.", torch.float16), MODERN)
     checkpoint.save(HERE / "report-1.safetensors", weights(REPORT, "raw.", torch.float32), REPORT)
+    checkpoint.save(HERE / "model-2.safetensors", weights(LEARNED, "ema.", torch.float16), LEARNED)

@@ -20,15 +20,15 @@ CLASSES = ("zero", "one", "two")
 LEVEL: Level[Tensor] = Level(*(torch.tensor(x) for x in (5.0, 0.8, 0.6, 0.575)))
 
 
-def model(classes: tuple[str, ...] = CLASSES, **options: object) -> DiffusionModel:
+def model(classes: tuple[str, ...] = CLASSES, learned: bool = False, **options: object) -> DiffusionModel:
     """Random weights, large enough that label and noise matter."""
-    config = UNetConfig(SHAPE, len(classes), widths=(8, 16), blocks=1, heads=2)
+    config = UNetConfig(SHAPE, len(classes), widths=(8, 16), blocks=1, heads=2, learned_variance=learned)
     torch.manual_seed(0)
     network = build(config)
     with torch.no_grad():
         for p in network.parameters():
             p += 0.1 * torch.randn_like(p)
-    denoiser = evaluation_mode(Denoiser(network, "v", "log-snr"), torch.device("cpu"), torch.float32)
+    denoiser = evaluation_mode(Denoiser(network, "v", "log-snr", learned), torch.device("cpu"), torch.float32)
     sampler = SamplerConfig(steps=4, **options)  # type: ignore[arg-type]
     return DiffusionModel(denoiser, Schedule(ScheduleConfig("cosine")), SHAPE, classes, sampler)
 
@@ -38,7 +38,12 @@ def drawn(model: DiffusionModel, seed: int, images: range | list[int], labels: l
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"guidance": 2.0}, {"name": "ddpm"}, {"name": "ddim", "eta": 0.5}, {"name": "dpm++2m"}], ids=str
+    "options",
+    [
+        *({}, {"guidance": 2.0}, {"name": "ddpm"}, {"name": "ddim", "eta": 0.5}, {"name": "dpm++2m"}),
+        {"name": "ddpm", "learned": True, "guidance": 2.0},
+    ],
+    ids=str,
 )
 def test_an_image_does_not_depend_on_the_batch(options: dict[str, object]) -> None:
     whole = drawn(replace(model(**options), batch_size=64), 3, range(64))
@@ -87,6 +92,17 @@ def test_a_walk_begins_with_the_noise_of_the_seed_and_ends_with_what_is_drawn() 
 
 def test_without_clipping_images_may_leave_the_range() -> None:
     assert float(drawn(model(clip=False), 3, range(5)).abs().max()) > 1
+
+
+def test_ddpm_takes_the_variance_that_the_model_has_learned() -> None:
+    common = {"learned": True, "name": "ddpm"}
+    by_itself, learned, small = (
+        drawn(model(**common, variance=variance), 3, range(3)) for variance in (None, "learned", "small")
+    )
+    assert torch.equal(by_itself, learned)
+    assert float((learned - small).abs().max()) > 1e-3
+    with pytest.raises(UsageError, match="learned no variance"):
+        drawn(model(name="ddpm", variance="learned"), 3, range(3))
 
 
 def test_guidance_moves_images_and_asks_twice() -> None:

@@ -10,9 +10,22 @@ from torch import Tensor
 
 from ddpm_cli.config import SamplerConfig, ScheduleConfig, Target
 from ddpm_cli.denoiser import Condition, Denoiser, Denoises, Prediction
+from ddpm_cli.errors import UsageError
 from ddpm_cli.sampling import plan, rule, sample
 from ddpm_cli.schedule import Floats, Level, Schedule
-from oracles import LINEAR, IdealNetwork, M, ancestral_moments, dpm_2m, gaussian_flow, ideal_clean
+from oracles import (
+    LINEAR,
+    IdealNetwork,
+    M,
+    S,
+    ancestral_moments,
+    best_fraction,
+    clean_variance,
+    dpm_2m,
+    gaussian_flow,
+    ideal_clean,
+    pair,
+)
 
 SCHEDULE = Schedule(ScheduleConfig("linear"))
 TARGETS: tuple[Target, ...] = ("eps", "x0", "v")
@@ -83,6 +96,32 @@ def test_ancestral_samples_have_the_exact_mean_and_deviation(target: Target, ste
     assert float(end[-1] - end[0]) == 0  # no noise on landing
 
 
+@pytest.mark.parametrize("times", [[1000, 0], [1000, 400, 5, 0], [1000, 990, 700, 300, 40, 1, 0]])
+def test_with_the_best_variance_learned_few_ancestral_steps_are_exact(times: list[int]) -> None:
+    # Each step is then q(x_s | x_t) itself, as the data are Gaussian; only landing on the mean takes variance away.
+    below = dict(pairwise(times))
+
+    def learned(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        t = int(level.t)
+        fraction = best_fraction(t, below[t]) if below[t] else 0.0
+        return Prediction(ideal(x_t, level, condition).clean, torch.full_like(x_t, fraction))
+
+    # From q(x_T), which the walk is linear in: image 0 sees its mean, each other image one deviation or one noise.
+    x = torch.full((len(times), 1, 1, 1), math.sqrt(LINEAR[1000]) * M, dtype=torch.float64)
+    x[1] += math.sqrt(LINEAR[1000] * S**2 + 1 - LINEAR[1000])
+
+    def draw(_: str, step: int) -> Tensor:
+        z = torch.zeros_like(x)
+        z[2 + step] = 1
+        return z
+
+    levels, chosen = whole(*times), rule(SamplerConfig("ddpm", clip=False), learned=True)
+    *_, (_, end, _) = sample(learned, x, levels, draw, chosen)
+    assert float(end[0]) == pytest.approx(M, rel=1e-9)
+    variance = float((end - end[0]).square().sum())
+    assert variance == pytest.approx(S**2 - clean_variance(times[-2]), rel=1e-7)
+
+
 @pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpm++2m", 2)])
 def test_the_order_of_a_solver(name: str, order: float) -> None:
     errors = []
@@ -119,6 +158,47 @@ def test_ancestral_variances_share_a_mean_and_differ_in_noise(t: int, s: int) ->
         )
         assert still == pytest.approx(mean, rel=1e-9)
         assert moved - still == pytest.approx(math.sqrt(value) * z, rel=1e-6)
+
+
+@pytest.mark.parametrize(("t", "s"), [(1000, 999), (500, 300), (2, 1)])
+def test_a_learned_variance_is_added_to_the_same_mean_pixel_by_pixel(t: int, s: int) -> None:
+    fraction, x, z = images(0.0, 0.3, 1.0, 1.2), images(0.9, 0.9, 0.9, 0.9), 1.7
+
+    def learned(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        return Prediction(ideal(x_t, level, condition).clean, fraction)
+
+    def moved(config: SamplerConfig, z: float) -> Tensor:
+        steps = sample(learned, x, whole(t, s), lambda *_: torch.full_like(x, z), rule(config, learned=True))
+        return next(steps).x
+
+    still, noisy = (moved(SamplerConfig("ddpm"), value) for value in (0.0, z))
+    torch.testing.assert_close(still, moved(SamplerConfig("ddpm", variance="small"), 0.0))
+    _, beta, btilde = pair(t, s)
+    expected = [math.sqrt(beta**f * btilde ** (1 - f)) * z for f in fraction.flatten().tolist()]
+    assert (noisy - still).flatten().tolist() == pytest.approx(expected, rel=1e-6)
+    asked = moved(SamplerConfig("ddpm", variance="learned"), z)
+    assert torch.equal(noisy, asked)  # learned is what a model that has learned it is sampled with
+    for variance, share in (("small", btilde), ("large", beta)):
+        fixed = moved(SamplerConfig("ddpm", variance=variance), z)  # type: ignore[arg-type]
+        assert (fixed - still).flatten().tolist() == pytest.approx([math.sqrt(share) * z] * 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("config", [SamplerConfig("ddim", eta=0.5), SamplerConfig("dpm++2m"), SamplerConfig()])
+def test_other_samplers_do_not_look_at_it(config: SamplerConfig) -> None:
+    def learned(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        return ideal(x_t, level, condition)._replace(variance_fraction=torch.full_like(x_t, 0.7))
+
+    def ends(denoiser: Denoises) -> list[Tensor]:
+        steps = sample(denoiser, images(0.7), whole(900, 400, 30, 0), lambda *_: images(0.3), rule(config, True))
+        return [step.x for step in steps]
+
+    assert all(map(torch.equal, ends(learned), ends(ideal)))
+
+
+def test_a_variance_that_no_model_learned_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="learned no variance") as caught:
+        rule(SamplerConfig("ddpm", variance="learned"))
+    assert "small" in caught.value.hint
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 0.99, 1.0])

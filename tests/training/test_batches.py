@@ -101,6 +101,24 @@ def test_levels_are_those_of_the_schedule() -> None:
         np.testing.assert_allclose(field.numpy(), wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize("loss", ["vlb", "hybrid"])
+def test_a_loss_made_of_the_bound_brings_the_level_below_each(loss: str) -> None:
+    found, plain = batches(batch_size=23, loss=loss)(0), batches(batch_size=23)(0)
+    assert found.chain is not None
+    assert plain.chain is None
+    assert (found.level.t - found.chain.earlier.t).tolist() == [1.0] * 23
+    assert found.chain.steps == 1000
+    assert all(field.dtype == torch.float32 for field in found.chain.earlier)
+    expected = SCHEDULE.level(found.level.t.double().numpy() - 1)
+    for field, wanted in zip(found.chain.earlier, expected, strict=True):
+        np.testing.assert_allclose(field.numpy(), wanted, rtol=1e-6)
+    # Whatever the loss, a step sees the same images, levels and noise.
+    assert torch.equal(found.x_0, plain.x_0)
+    assert torch.equal(found.eps, plain.eps)
+    assert torch.equal(found.level.t, plain.level.t)
+    assert found.seed == plain.seed
+
+
 def test_noise_is_standard_normal() -> None:
     eps = torch.cat([batches()(step).eps.flatten() for step in range(500)])
     error = len(eps) ** -0.5

@@ -3,12 +3,14 @@
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ddpm_cli.config import NetworkConfig, ReportUNetConfig, ScheduleConfig, TrainConfig, UNetConfig, network_for
 from ddpm_cli.denoiser import Denoiser
+from ddpm_cli.forward import q_sample
 from ddpm_cli.networks import build
 from ddpm_cli.schedule import Schedule
 from ddpm_cli.training import Batches, StepReport, TrainState, learning_rate, train
@@ -17,6 +19,7 @@ from ddpm_cli.training.batches import Batch
 SHAPE = (1, 8, 8)
 SCHEDULE = Schedule(ScheduleConfig("cosine"))
 UNET = UNetConfig(SHAPE, 3, widths=(8, 16), blocks=1, heads=2)
+PLAIN = UNetConfig(SHAPE, widths=(8,), blocks=1, attention=(), heads=2)
 REPORT = ReportUNetConfig(SHAPE, 3, widths=(8, 8, 16), embedding=16, heads=2)
 NETWORKS = pytest.mark.parametrize("network", [UNET, REPORT], ids=["unet", "report"])
 CPU = torch.device("cpu")
@@ -31,7 +34,9 @@ def batches(config: TrainConfig, count: int = 20, shape: tuple[int, int, int] = 
 
 def fresh(network: NetworkConfig, config: TrainConfig, steps: int | None) -> TrainState:
     torch.manual_seed(config.seed)
-    return TrainState.fresh(Denoiser(build(network), config.target, network.time), config, steps)
+    network = replace(network, learned_variance=config.learns_variance)
+    denoiser = Denoiser(build(network), config.target, network.time, network.learned_variance)
+    return TrainState.fresh(denoiser, config, steps)
 
 
 def run(
@@ -138,6 +143,47 @@ def test_one_batch_can_be_learned_by_heart(target: str) -> None:
     work = batches(config, 2, classes=0)(0)
     losses = [float(report.loss) for report in run(fresh(network, config, 150), config, 150, lambda _: work)]
     assert losses[0] > 5 * losses[-1]
+
+
+@pytest.mark.parametrize("target", ["eps", "x0", "v"])
+def test_the_bound_of_one_image_falls_too(target: str) -> None:
+    config = TrainConfig(target=target, loss="vlb", batch_size=16, lr=1e-2, warmup=5)  # type: ignore[arg-type]
+    state, work = fresh(PLAIN, config, 50), batches(config, 1, classes=0)
+    losses = [float(report.loss) for report in run(state, config, 50, work)]
+    assert sum(losses[:5]) > 1.5 * sum(losses[-5:])
+
+
+@pytest.mark.parametrize(("data", "goes"), [("one flat image", "down"), ("random pixels", "up")])
+def test_the_variance_that_is_learned_goes_where_the_data_want_it(data: str, goes: str) -> None:
+    # Of one flat image x_0 is known, so the best variance is btilde, fraction 0. Of pixels that are 0 or 255 at random,
+    # of variance 1 in [-1, 1], it is near beta, fraction 1: Ho et al. 2020, section 3.2. A fresh network says 1/2.
+    schedule = Schedule(ScheduleConfig("cosine", 10))
+    config = TrainConfig(loss="hybrid", batch_size=16, lr=1e-2, warmup=10, ema=0)
+    images = torch.full((1, *SHAPE), 100, dtype=torch.uint8)
+    if data == "random pixels":
+        images = 255 * torch.randint(0, 2, (2000, *SHAPE), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    state, work = fresh(PLAIN, config, 60), Batches(images, None, 0, schedule, config, CPU)
+    seen = work(1000)
+
+    def fraction() -> float:
+        with torch.no_grad():
+            found = state.denoiser(q_sample(seen.x_0, seen.level, seen.eps), seen.level, {}).variance_fraction
+        assert found is not None
+        return float(found.mean())
+
+    assert fraction() == 0.5
+    run(state, config, 60, work)
+    assert fraction() < 0.4 if goes == "down" else fraction() > 0.8
+
+
+@NETWORKS
+@pytest.mark.parametrize("loss", ["vlb", "hybrid"])
+def test_so_is_training_by_the_bound(network: NetworkConfig, loss: str) -> None:
+    config = TrainConfig(batch_size=4, loss=loss, warmup=3)  # type: ignore[arg-type]
+    one, two = fresh(network, config, 8), fresh(network, config, 8)
+    losses = [float(report.loss) for report in run(one, config, 8)]
+    assert [float(report.loss) for report in run(two, config, 5) + run(two, config, 8)] == losses
+    assert not differing(everything(one), everything(two))
 
 
 @NETWORKS

@@ -69,9 +69,16 @@ def train(
     target: Annotated[
         Target | None, typer.Option(help="What the network predicts.  [default: the recipe's, v]")
     ] = None,
-    loss: Annotated[Loss | None, typer.Option(help="Weight of the levels.  [default: the recipe's, simple]")] = None,
+    loss: Annotated[
+        Loss | None,
+        typer.Option(
+            help="Squared error (simple, or weighted: min-snr), the bound in bits/dim (vlb), or simple + 0.001 vlb, "
+            "which learns the variance too (hybrid).  [default: the recipe's, simple]"
+        ),
+    ] = None,
     times: Annotated[
-        Times | None, typer.Option(help="Distribution of t.  [default: the recipe's, stratified uniform]")
+        Times | None,
+        typer.Option(help="Distribution of t; vlb and hybrid need a uniform one.  [default: the recipe's, stratified]"),
     ] = None,
     batch_size: Annotated[
         int | None,

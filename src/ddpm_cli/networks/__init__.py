@@ -1,7 +1,8 @@
 """Networks that see a noisy image, a time and a condition, and answer with an image.
 
 Invariant: ``network(x, time, condition)`` maps x (B, C, H, W), time (B,) real, and a mapping of (B,) tensors to a
-tensor of x's shape. What that tensor means (eps, x0 or v) is the denoiser's business, not theirs.
+tensor of x's shape, or with `learned_variance` of twice its channels. What that tensor means (eps, x0 or v, and the
+fraction of a variance) is the denoiser's business, not theirs.
 """
 
 import torch

@@ -56,7 +56,7 @@ class ReportUNet(nn.Module):
         self.up2 = ReportBlock(2 * middle, middle, size)
         self.grow1 = nn.ConvTranspose2d(middle, fine, 2, stride=2)
         self.up1 = ReportBlock(2 * fine, fine, size)
-        self.out = nn.Conv2d(fine, channels, 1)
+        self.out = nn.Conv2d(fine, channels * (2 if config.learned_variance else 1), 1)
 
     def forward(self, x: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
         height, width = x.shape[2:]

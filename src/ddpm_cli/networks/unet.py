@@ -94,7 +94,7 @@ class UNet(nn.Module):
                 self.up.append(nn.ConvTranspose2d(width, config.widths[place - 1], 2, stride=2))
                 width = config.widths[place - 1]
         self.norm = _norm(width)
-        self.out = _zero(nn.Conv2d(width, channels, 3, padding=1))
+        self.out = _zero(nn.Conv2d(width, channels * (2 if config.learned_variance else 1), 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
         height, width = x.shape[2:]

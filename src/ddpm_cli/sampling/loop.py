@@ -64,8 +64,8 @@ def sample(
 
     x, before = x_T, None
     for number, (now, after) in enumerate(pairwise(levels)):
-        clean = ask(x, now)
-        x = rule(Move(x, clean, now, after, partial(draw, "step", number), before, ask))
+        clean, fraction = denoiser(x, now, known)
+        x = rule(Move(x, clean, now, after, partial(draw, "step", number), before, ask, fraction))
         if project is not None:
             x = project(x, after)
         before = now, clean

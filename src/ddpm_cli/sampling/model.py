@@ -91,11 +91,13 @@ class DiffusionModel:
             labels: a class for each; None: drawn from the seed, where the model has classes.
 
         Raises:
-            UsageError: guidance or labels without classes, or a label out of range.
+            UsageError: guidance or labels without classes, a label out of range, or the learned variance of a model
+                that has learned none.
         """
         config = self.sampler
         if not self.classes and config.guidance != 1:
             raise UsageError("guidance needs a model with classes, and this one has none", "Leave out --guidance.")
+        chosen = rule(config, self.denoiser.learned_variance)
         draw = SeededDraw(seed, images, self.shape, self.device)
         denoiser: Denoises = InnerBatches(self.denoiser, self.inner_batch)
         if config.guidance != 1:
@@ -105,7 +107,7 @@ class DiffusionModel:
         levels = self.plan()
         x_T = draw("start")
         yield Step(as_tensors(levels[0]), x_T, torch.zeros_like(x_T))
-        yield from sample(denoiser, x_T, levels, draw, rule(config), self._condition(draw, labels))
+        yield from sample(denoiser, x_T, levels, draw, chosen, self._condition(draw, labels))
 
     def draw(self, seed: int, images: Sequence[int], labels: Sequence[int] | None = None) -> Iterator[Tensor]:
         """Images (b, C, H, W) in [-1, 1] of a seed, batch after batch, in the order asked for.

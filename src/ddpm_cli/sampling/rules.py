@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ddpm_cli.config import SamplerConfig
-from ddpm_cli.forward import beta_between, eps_from_clean, posterior
+from ddpm_cli.config import SamplerConfig, Variance
+from ddpm_cli.denoiser import Prediction, reverse
+from ddpm_cli.forward import eps_from_clean, posterior
 from ddpm_cli.schedule import Level
 
 
@@ -25,6 +26,7 @@ class Move(NamedTuple):
         noise: draws this step's standard normal noise, of x's shape; not called by deterministic rules.
         before: level and clean estimate of the step before, for multistep rules; None at the first.
         ask: the denoiser's clean estimate anywhere else, for rules of several stages.
+        variance_fraction: beside `clean`, where the model learns the variance; None: it does not.
     """
 
     x: Tensor
@@ -34,6 +36,7 @@ class Move(NamedTuple):
     noise: Callable[[], Tensor]
     before: tuple[Level[Tensor], Tensor] | None
     ask: Callable[[Tensor, Level[Tensor]], Tensor]
+    variance_fraction: Tensor | None = None
 
 
 Rule = Callable[[Move], Tensor]
@@ -58,16 +61,19 @@ def towards(move: Move, clean: Tensor, eta: float) -> Tensor:
     return mean if float(variance) == 0 else mean + variance.sqrt() * move.noise()
 
 
-def ddpm_large(move: Move) -> Tensor:
-    """The posterior's mean with variance beta_{t|s} instead of btilde; no noise on landing.
+def ancestral(move: Move, variance: Variance) -> Tensor:
+    """A draw from p_theta(x_s | x_t) for any pair of levels; on landing its mean, the clean estimate.
+
+    With the small variance it is :func:`towards` with eta = 1.
 
     References:
-        Ho et al. 2020, section 3.2, the first choice of sigma_t^2.
+        Ho et al. 2020, algorithm 2; the choices of sigma_t^2 at :func:`ddpm_cli.denoiser.reverse`.
     """
-    mean = posterior(move.x, move.clean, move.now, move.next).mean
     if float(move.next.t) == 0:
-        return mean
-    return mean + beta_between(move.now, move.next).sqrt() * move.noise()
+        return move.clean
+    prediction = Prediction(move.clean, move.variance_fraction)
+    step = reverse(move.x, prediction, move.now, move.next, variance)
+    return step.mean + step.variance.sqrt() * move.noise()
 
 
 def extrapolated(move: Move) -> Tensor:
@@ -86,11 +92,16 @@ def extrapolated(move: Move) -> Tensor:
     return move.clean + ratio / 2 * (move.clean - clean)
 
 
-def rule(config: SamplerConfig) -> Rule:
-    """The step rule that a sampler's config names."""
+def rule(config: SamplerConfig, learned: bool = False) -> Rule:
+    """The step rule that a sampler's config names, for a model that has learned its variance or has not.
+
+    Raises:
+        UsageError: the learned variance of a model that has none.
+    """
     match config.name:
         case "ddpm":
-            return ddpm_large if config.variance == "large" else lambda move: towards(move, move.clean, 1)
+            variance = config.variance_of(learned)
+            return lambda move: ancestral(move, variance)
         case "ddim":
             eta = config.eta or 0.0
             return lambda move: towards(move, move.clean, eta)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.config import Times, TrainConfig
-from ddpm_cli.denoiser import Condition
+from ddpm_cli.denoiser import Chain, Condition, last_variance
 from ddpm_cli.forward import as_tensors
 from ddpm_cli.schedule import Floats, Level, Schedule
 from ddpm_cli.seeds import generator
@@ -25,6 +25,7 @@ class Batch(NamedTuple):
     eps: Tensor  # (B, C, H, W) float32
     condition: Condition  # "label": (B,) int64
     seed: int  # of whatever else is drawn in the step: dropout
+    chain: Chain | None = None  # for losses that are made of the bound
 
 
 class Batches:
@@ -38,7 +39,7 @@ class Batches:
         labels: (N,) int64, or None to train without.
         classes: number of classes; the index `classes` stands for "no label".
         schedule: gives the levels.
-        config: batch size, seed, distribution of t, share of labels dropped.
+        config: batch size, seed, distribution of t, share of labels dropped, whether the bound is wanted.
         device: where the batches are wanted; the images are moved there once.
     """
 
@@ -55,6 +56,7 @@ class Batches:
         self.labels = labels.to(device) if labels is not None else None
         self.classes, self.schedule, self.config, self.device = classes, schedule, config, device
         self.steps_per_epoch = -(-len(images) // config.batch_size)
+        self._last = last_variance(schedule)
         self._noise = torch.Generator(device)
         self._order: tuple[int, np.ndarray[tuple[int], np.dtype[np.int64]]] = (-1, np.empty(0, np.int64))
 
@@ -71,7 +73,13 @@ class Batches:
         if self.labels is not None:
             hidden = torch.from_numpy(draw.random(config.batch_size) < config.label_drop)
             condition["label"] = self.labels[rows].masked_fill(hidden.to(self.device, non_blocking=True), self.classes)
-        return Batch(x_0, as_tensors(self.schedule.level(t), self.device), eps, condition, int(draw.integers(2**63)))
+        seed = int(draw.integers(2**63))
+        chain = self._chain(t) if config.needs_bound else None
+        return Batch(x_0, as_tensors(self.schedule.level(t), self.device), eps, condition, seed, chain)
+
+    def _chain(self, t: Floats) -> Chain:
+        earlier = as_tensors(self.schedule.level(t - 1), self.device)
+        return Chain(earlier, self._last, self.schedule.timesteps)
 
     def rows(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Which images make up the batch of a step, (B,)."""

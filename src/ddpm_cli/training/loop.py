@@ -106,10 +106,10 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         lr = learning_rate(state.step, state.steps, config)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
-        x_0, level, eps, condition, seed = batches(state.step)
+        x_0, level, eps, condition, seed, chain = batches(state.step)
         torch.manual_seed(seed)
         before = [buffer.clone() for buffer in buffers]
-        loss = state.denoiser.loss(x_0, level, eps, condition, config.loss, config.gamma).mean()
+        loss = state.denoiser.loss(x_0, level, eps, condition, config.loss, config.gamma, chain).mean()
         (loss if state.scale is None else loss * state.scale[0]).backward()
         gradients = [p.grad for p in parameters if p.grad is not None]
         if state.scale is not None:
