@@ -154,6 +154,49 @@ def test_the_clean_end_keeps_its_digits() -> None:
     assert found.log_snr[1] == pytest.approx(math.log((1 - beta) / beta), rel=1e-12)
 
 
+# --- the weight of the bound ----------------------------------------------------------------------------------------
+
+
+def test_the_weight_is_that_of_a_hand_calculation() -> None:
+    # abar is 0.9, 0.27, 0.216, so SNR is 9, 27/73, 27/98.
+    found = schedule("custom", 3, betas=(0.1, 0.7, 0.2)).bound_weights
+    assert found[2:] == pytest.approx([(9 / (27 / 73) - 1) / 2, ((27 / 73) / (27 / 98) - 1) / 2], rel=1e-12)
+    assert found[2:] == pytest.approx([35 / 3, 25 / 146], rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+@pytest.mark.parametrize("timesteps", [2, 50, 1000])
+def test_the_weight_is_that_of_the_paper_with_the_variance_of_the_posterior(kind: Kind, timesteps: int) -> None:
+    found = schedule(kind, timesteps)
+    betas, abars = found.betas.tolist(), products(found.betas[1:])
+    for t in range(2, timesteps + 1):
+        variance = betas[t] * (1 - abars[t - 1]) / (1 - abars[t])
+        textbook = betas[t] ** 2 / (2 * variance * (1 - betas[t]) * (1 - abars[t]))
+        assert found.bound_weights[t] == pytest.approx(textbook, rel=1e-9)
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 1000])
+def test_the_first_two_levels_have_no_weight(timesteps: int) -> None:
+    weights = schedule("cosine", timesteps).bound_weights
+    assert weights.shape == (timesteps + 1,)
+    assert weights.dtype == np.float64
+    assert np.isnan(weights).tolist() == [True, True] + [False] * (timesteps - 1)
+
+
+@given(st.lists(st.floats(1e-9, 0.999), min_size=2, max_size=50))
+def test_the_weights_together_are_the_way_from_the_first_snr_to_the_last(betas: list[float]) -> None:
+    found = schedule("custom", len(betas), betas=tuple(betas))
+    way = sum(math.log1p(2 * weight) for weight in found.bound_weights[2:])  # each 1 + 2w is a ratio of neighbours
+    assert way == pytest.approx(found.log_snr[1] - found.log_snr[-1], rel=1e-9)
+
+
+def test_a_tiny_step_keeps_the_digits_of_its_weight() -> None:
+    # beta / (2 alpha (1 - abar)), where 1 - abar of the level before is exactly the first beta.
+    found = schedule("custom", 2, betas=(0.25, 1e-12))
+    assert found.bound_weights[2] == pytest.approx(1e-12 / (2 * 0.25), rel=1e-3)
+    assert schedule("custom", 2, betas=(1e-310, 0.9)).bound_weights[2] == math.inf
+
+
 # --- levels ----------------------------------------------------------------------------------------------------------
 
 

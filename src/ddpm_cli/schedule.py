@@ -88,6 +88,27 @@ class Schedule:
             "where sampling starts; use more steps or larger betas"
         )
 
+    @property
+    def bound_weights(self) -> Floats:
+        """How much the variational bound makes of an error in the predicted noise, level by level.
+
+        The term L_{t-1} of the bound is w_t ||eps - eps_theta(x_t, t)||^2, summed over the elements, in nats, with
+
+        w_t = beta_t^2 / (2 sigma_t^2 alpha_t (1 - abar_t)) = (SNR_{t-1} / SNR_t - 1) / 2 for sigma_t^2 = btilde_t.
+
+        Returns:
+            (T + 1,) float64, above 0; NaN at level 0, which is clean, and at level 1, whose term is a likelihood (L_0)
+            and no divergence.
+
+        References:
+            Ho et al. 2020, equation 12, with the posterior's variance of equation 7; Kingma et al. 2021, equations 13
+            and 14.
+        """
+        # The ratio of neighbouring levels through log-SNR, where the small step between them does not cancel.
+        with np.errstate(over="ignore"):  # a first beta of 1e-308 has no finite weight after it
+            between = np.expm1(self.log_snr[1:-1] - self.log_snr[2:]) / 2
+        return np.concatenate([[np.nan, np.nan], between])
+
     def level(self, t: ArrayLike) -> "Level[Floats]":
         """The level at time t, which may be real.
 
@@ -107,7 +128,7 @@ class Schedule:
         if not np.all((t >= 0) & (t <= self.timesteps)):
             raise ValueError(f"level {t} lies outside 0..{self.timesteps}")
         whole = np.arange(1, self.timesteps + 1)
-        variance = np.minimum(t, 1) * (1 - self.abars[1])
+        variance = np.minimum(t, 1) * self.betas[1]
         with np.errstate(divide="ignore"):
             first = np.log1p(-variance) - np.log(variance)
         return _level(t, np.where(t < 1, first, np.interp(t, whole, self.log_snr[1:])))
@@ -125,7 +146,7 @@ class Schedule:
         if not np.all(log_snr >= self.log_snr[-1]):
             raise ValueError(f"log-SNR {log_snr} lies below level T, {self.log_snr[-1]}")
         whole = np.arange(self.timesteps, 0, -1)
-        below_one = 1 / ((1 + np.exp(np.minimum(log_snr, 700.0))) * (1 - self.abars[1]))
+        below_one = 1 / ((1 + np.exp(np.minimum(log_snr, 700.0))) * self.betas[1])
         between = np.interp(log_snr, self.log_snr[:0:-1], whole)
         return _level(np.where(log_snr > self.log_snr[1], np.where(np.isinf(log_snr), 0, below_one), between), log_snr)
 

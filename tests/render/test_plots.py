@@ -1,7 +1,9 @@
 """The curves are the given ones, the files are what they say, and matplotlib keeps to its place."""
 
+import base64
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_cli.render.plots import Curve, level_axis, loss_curve, schedule_figure, wants_log
-from ddpm_cli.render.terminal import schedule_text
+from ddpm_cli.render.plots import Curve, comparison_figure, level_axis, loss_curve, schedule_figure, wants_log
+from ddpm_cli.render.terminal import marker_of, schedule_text
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +25,11 @@ def _home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
 def curve(name: str, betas: np.ndarray) -> Curve:
     betas = np.concatenate([[0.0], betas])
     abars = np.cumprod(1 - betas)
+    weights = np.full(len(betas), np.nan)
+    weights[2:] = betas[2:] / (2 * (1 - betas[2:]) * (1 - abars[1:-1]))
     with np.errstate(divide="ignore"):
-        return Curve(name, np.arange(len(betas), dtype=float), betas, abars, np.log(abars) - np.log1p(-abars))
+        log_snr = np.log(abars) - np.log1p(-abars)
+    return Curve(name, np.arange(len(betas), dtype=float), betas, abars, log_snr, weights)
 
 
 LINEAR = curve("linear", np.linspace(1e-4, 0.02, 1000))
@@ -85,6 +90,69 @@ def test_same_numbers_same_bytes_whatever_the_user_set(file_format: str) -> None
         assert mpl.rcParams["lines.linewidth"] == 9  # and the user's settings are back
 
 
+# Several schedules beside each other
+
+SHARES = (0, 0.25, 1)
+FACTS = [["4e-05", "0.02", "259", "68%"], ["1e-3", "0.999", "987", "91%"], ["0.0023", "0.03", "-", "77%"]]
+
+
+def strip_of(curves: list[Curve], channels: int = 1) -> np.ndarray:
+    """Noise of every grey, different in every tile."""
+    shape = (len(curves), len(SHARES), channels, 8, 10)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def compared(curves: list[Curve], file_format: str = "png", channels: int = 1) -> bytes:
+    facts = FACTS[: len(curves)]
+    return comparison_figure(curves, facts, strip_of(curves, channels), SHARES, file_format)  # type: ignore[arg-type]
+
+
+ONE_STEP = curve("T = 1", np.array([0.5]))
+# A weight beyond what an axis can hold, as after a first beta of 1e-308.
+TWO_STEPS = curve("T = 2", np.array([1e-9, 0.99]))._replace(weights=np.array([np.nan, np.nan, 5e307]))
+
+
+@pytest.mark.parametrize("curves", [[LINEAR, STEEP, SHORT], [TWO_STEPS, ONE_STEP]])
+def test_a_comparison_is_higher_by_a_strip_a_schedule(curves: list[Curve]) -> None:
+    image = opened(compared(curves))
+    assert image.size == (1650, round(150 * (6 + 0.75)) + 174 * len(curves))
+    assert not getattr(image, "text", {})
+
+
+def test_a_comparison_is_deterministic() -> None:
+    assert compared([SHORT]) == compared([SHORT])
+
+
+def written_in(svg: bytes) -> list[str]:
+    """The texts of an SVG; matplotlib tells each in a comment beside its outlines."""
+    return [text.strip() for text in re.findall(r"<!-- (.*?) -->", svg.decode(), re.DOTALL)]
+
+
+def strip_in(svg: bytes) -> np.ndarray:
+    """The one image inside an SVG, (H, W, 3)."""
+    (encoded,) = re.findall(rb'xlink:href="data:image/png;base64,\s*([^"]+)"', svg)
+    return np.asarray(opened(base64.b64decode(encoded)).convert("RGB"))
+
+
+def test_a_comparison_holds_every_tile_pixel_by_pixel() -> None:
+    curves = [LINEAR, STEEP]
+    found, strip = strip_in(compared(curves, "svg", channels=3)), strip_of(curves, channels=3)
+    assert found.shape == (2 * 8 + 1, 3 * 10 + 2, 3)  # a pixel between two tiles
+    for row, column in np.ndindex(2, 3):
+        tile = found[9 * row : 9 * row + 8, 11 * column : 11 * column + 10]
+        np.testing.assert_array_equal(tile, np.moveaxis(strip[row, column], 0, -1))
+
+
+def test_a_comparison_names_schedules_facts_and_levels() -> None:
+    texts = written_in(compared([LINEAR, STEEP], "svg"))
+    for text in (*FACTS[0], *FACTS[1], "250"):
+        assert text in texts
+    assert texts.count("linear") == texts.count("steep") == 2  # in the key, and beside its strip
+    assert "0%" not in texts
+    apart = written_in(compared([LINEAR, SHORT], "svg"))  # of unequal length
+    assert {"0%", "25%", "100%"} <= set(apart)
+
+
 @pytest.mark.parametrize("length", [0, 1, 2, 500])
 def test_loss_curve_of_any_length(length: int) -> None:
     steps = np.arange(length)
@@ -141,18 +209,68 @@ def test_text_in_colour_is_the_same_drawing() -> None:
 
 def test_text_draws_abar_from_top_left_to_bottom_right() -> None:
     lines = schedule_text([LINEAR], colour=False).split("\n")
-    top = next(line for line in lines if line.startswith("1.00"))
-    bottom = next(line for line in lines if line.startswith("0.00"))
+    top = next(line for line in lines if line.startswith("  1┤"))
+    bottom = next(line for line in lines if line.startswith("  0┤"))
     # abar is 1 at the clean end only, and below 0.06 from level 540 on.
-    assert top[5] != " "
+    assert top[4] != " "
     assert top[20:79].strip(" │") == ""
-    assert bottom[5:35].strip() == ""
+    assert bottom[4:35].strip() == ""
     assert bottom[60:78].count(" ") == 0
 
 
 def test_text_labels_the_decades_of_a_steep_beta() -> None:
     assert "1e-4" in schedule_text([STEEP], colour=False)
     assert "1e-4" not in schedule_text([LINEAR], colour=False)
+    low = schedule_text([STEEP], height=16, colour=False, weights=True, key=False)
+    assert re.findall(r"^ *(1e-?\d)┤", low, re.MULTILINE) == ["1e0", "1e-2", "1e-4", "1e-6"]
+
+
+def test_text_draws_the_weight_beside_abar() -> None:
+    # From 0.6 at t = 2 the weight of linear falls below 0.006 and rises to 0.01: a dish between 1e-3 and 1.
+    lines = schedule_text([LINEAR], height=25, colour=False, weights=True).split("\n")
+    assert "abar: signal left at level t" in lines[1]
+    assert "weight in the bound" in lines[1]
+    dish = dict(found.groups() for line in lines[:13] if (found := re.search(r"│ *(1e-?\d)┤(.*)│$", line)))
+    assert set(dish) == {"1e0", "1e-1", "1e-2", "1e-3"}
+    drawn = {power: [k for k, letter in enumerate(row) if letter != " "] for power, row in dish.items()}
+    assert drawn["1e-3"] == []
+    assert drawn["1e-1"]
+    assert max(drawn["1e-1"]) < 3  # at the clean end alone
+    assert max(drawn["1e-2"]) > 30  # and at the other end
+
+
+def test_text_without_a_key_has_no_line_for_it() -> None:
+    curves = [LINEAR, STEEP]
+    with_key = schedule_text(curves, height=24, colour=False).split("\n")
+    without = schedule_text(curves, height=23, colour=False, key=False).split("\n")
+    assert with_key[1:] == without
+    assert [f"{marker_of(k)} {each.name}" in with_key[0] for k, each in enumerate(curves)] == [True, True]
+
+
+def test_seven_schedules_have_seven_markers_and_a_key_as_wide_as_the_screen() -> None:
+    assert len({marker_of(k) for k in range(7)}) == 7
+    curves = [curve(f"schedule number {k}", np.full(9, 0.1 * (k + 1))) for k in range(7)]
+    lines = schedule_text(curves, width=60, height=30, colour=False).split("\n")
+    assert len(lines) == 30
+    assert max(map(len, lines)) == 60
+    assert all(any(each.name in line for line in lines[:4]) for each in curves)
+
+
+@pytest.mark.parametrize("height", [16, 18, 23, 40])
+@pytest.mark.parametrize("curves", [[LINEAR], [STEEP, SHORT], [LINEAR, STEEP], [TWO_STEPS]])
+def test_numbers_beside_a_panel_are_round_and_evenly_spaced(curves: list[Curve], height: int) -> None:
+    lines = schedule_text(curves, height=height, colour=False, weights=True, key=False).split("\n")
+    half = height // 2
+    for rows in (lines[:half], lines[half:]):
+        for pattern in (r"^ *(-?[\d.e-]+)┤", r"[│┤].*│ *(-?[\d.e-]+)┤"):
+            labels = [found[1] for line in rows if (found := re.search(pattern, line))]
+            assert len(labels) >= 2, "\n".join(rows)
+            assert max(map(len, labels)) <= 6
+            decades = all(label.startswith("1e") for label in labels)
+            steps = -np.diff([float(label.removeprefix("1e") if decades else label) for label in labels])
+            np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
+            assert steps[0] > 0
+            assert decades or f"{steps[0]:.0e}"[0] in "125"
 
 
 def test_text_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:

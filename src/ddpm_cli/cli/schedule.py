@@ -2,33 +2,47 @@
 
 import csv
 import dataclasses
+import functools
+import inspect
 import io
 import json as json_module
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ddpm_cli import files
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output
-from ddpm_cli.config import BETA_RANGES, SCHEDULES, ScheduleConfig
-from ddpm_cli.errors import DataError, UsageError
+from ddpm_cli.config import BETA_RANGES, SCHEDULES, Kind, ScheduleConfig
+from ddpm_cli.errors import DataError, UsageError, unknown_name
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ddpm_cli.render.images import Pixels
     from ddpm_cli.render.plots import Curve
-    from ddpm_cli.schedule import Schedule
+    from ddpm_cli.schedule import Floats, Schedule
 
 app = typer.Typer(
-    help="Noise schedules: list, show, plot.",
+    help="Noise schedules: list, show, plot, compare.",
     rich_markup_mode=None,
     no_args_is_help=False,
     invoke_without_command=True,
     epilog=o.EXAMPLES["schedule show"],
 )
 ROWS_ON_A_TERMINAL = 21
+TABLE_FRAME = 4  # lines of a table on a terminal that are no rows
 BETAS_HINT = 'Write a number a line, a CSV with a column beta, or {"betas": [...]}.'
+HEAD = ["t", "beta", "abar", "signal", "noise", "log_snr"]
+
+COMPARED: tuple[Kind, ...] = ("linear", "cosine", "sigmoid")  # of the papers, and unlike each other; more is a crowd
+PERCENT = (0, 5, 10, 25, 50, 75, 90, 100)  # of T: where schedules are compared as numbers and as images
+WORKING = 5.0  # beyond this log-SNR either way, an image is nearly clean, or nearly noise
+DIGIT = 35  # of MNIST's test images: a 2 with a loop, whose thin and round parts are lost at different levels
 
 MaxBeta = Annotated[
     float, typer.Option(metavar="X", help="No beta made from abars, or scaled, exceeds it; inside (0, 1).")
@@ -44,6 +58,39 @@ FromFile = Annotated[
         help="Your own betas: JSON, a CSV with a column beta, or a number a line; - for stdin.  [default: none]",
     ),
 ]
+
+
+def _description(
+    kind: o.Kind = ScheduleConfig.kind,
+    timesteps: o.Timesteps = ScheduleConfig.timesteps,
+    beta_start: o.BetaStart = None,
+    beta_end: o.BetaEnd = None,
+    max_beta: MaxBeta = ScheduleConfig.max_beta,
+    offset: Offset = ScheduleConfig.offset,
+    start: Start = ScheduleConfig.start,
+    end: End = ScheduleConfig.end,
+    tau: Tau = ScheduleConfig.tau,
+    from_file: FromFile = None,
+) -> None:
+    """The options that describe a schedule: a signature for :func:`_describes`, never called."""
+
+
+def _describes(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that describe a schedule; it finds their values in its context.
+
+    One that it declares by itself stays as it is.
+    """
+    own = inspect.signature(command).parameters
+    shared = {name: own.get(name, option) for name, option in inspect.signature(_description).parameters.items()}
+    context, *others = own.values()
+
+    @functools.wraps(command)
+    def call(**values: object) -> None:
+        command(**{name: value for name, value in values.items() if name in own})
+
+    signature = inspect.Signature([context, *shared.values(), *(each for each in others if each.name not in shared)])
+    call.__signature__ = signature  # type: ignore[attr-defined]  # where inspect, and so Typer, looks first
+    return call
 
 
 @app.callback()
@@ -67,18 +114,9 @@ def list_(config: o.Config = None, json: o.Json = False, quiet: o.Quiet = False)
 
 
 @app.command(epilog=o.EXAMPLES["schedule show"])
+@_describes
 def show(
     context: typer.Context,
-    kind: o.Kind = ScheduleConfig.kind,
-    timesteps: o.Timesteps = ScheduleConfig.timesteps,
-    beta_start: o.BetaStart = None,
-    beta_end: o.BetaEnd = None,
-    max_beta: MaxBeta = ScheduleConfig.max_beta,
-    offset: Offset = ScheduleConfig.offset,
-    start: Start = ScheduleConfig.start,
-    end: End = ScheduleConfig.end,
-    tau: Tau = ScheduleConfig.tau,
-    from_file: FromFile = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -100,27 +138,18 @@ def show(
     out.check_dash(output)
     schedule = _schedule(context, out)
     if output is not None:
-        _write(schedule, output, (".csv", ".json"), out)
+        _write(output, _formats(schedule, (".csv", ".json")), _about(schedule), out)
     else:
         out.document(_document(schedule))
-        out.table(*_table(schedule, None if not sys.stdout.isatty() else ROWS_ON_A_TERMINAL))
+        out.table(HEAD, _table(schedule, None if not sys.stdout.isatty() else ROWS_ON_A_TERMINAL))
         if sys.stdout.isatty() and schedule.timesteps >= ROWS_ON_A_TERMINAL and not json:
             out.note(f"{ROWS_ON_A_TERMINAL} of {schedule.timesteps + 1} levels; all of them: -o table.csv")
 
 
 @app.command(epilog=o.EXAMPLES["schedule plot"])
+@_describes
 def plot(
     context: typer.Context,
-    kind: o.Kind = ScheduleConfig.kind,
-    timesteps: o.Timesteps = ScheduleConfig.timesteps,
-    beta_start: o.BetaStart = None,
-    beta_end: o.BetaEnd = None,
-    max_beta: MaxBeta = ScheduleConfig.max_beta,
-    offset: Offset = ScheduleConfig.offset,
-    start: Start = ScheduleConfig.start,
-    end: End = ScheduleConfig.end,
-    tau: Tau = ScheduleConfig.tau,
-    from_file: FromFile = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -139,39 +168,141 @@ def plot(
     out.check_dash(output)
     schedule = _schedule(context, out)
     if output is not None:
-        _write(schedule, output, (".png", ".svg", ".csv", ".json"), out)
+        _write(output, _formats(schedule, (".png", ".svg", ".csv", ".json")), _about(schedule), out)
     elif json:
         out.document(_document(schedule))
     else:
         from ddpm_cli.render.terminal import schedule_text
 
-        out.result(schedule_text([_curve(schedule)], **_screen()))
+        name = f"{schedule.config.kind}, T = {schedule.timesteps}"
+        out.result(schedule_text([_curve(schedule, name)], **_screen()))
+
+
+@app.command(epilog=o.EXAMPLES["schedule compare"])
+@_describes
+def compare(
+    context: typer.Context,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KIND", help=f"Schedules to compare.  [default: {' '.join(COMPARED)}]"),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="One more, or several with commas between; repeatable.  [default: none]"),
+    ] = None,
+    timesteps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="T", help="Number of noising steps.  [default: that of --from-file, else 1000]"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="A .png, .svg, .csv or .json file, or - for PNG on stdout.  [default: compare here]",
+        ),
+    ] = None,
+    config: o.Config = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Compare schedules: beta, abar, log-SNR, weight of the bound, and an image on its way.
+
+    On a terminal, curves and a table of what matters; off it, a table of eight levels each; with -o, one picture of
+    all, and below it the same image under the same noise. --from-file adds your own as one more. A beta range is for
+    the kinds that have one.
+    """
+    out = Output(json, quiet)
+    out.check_dash(output)
+    also = kind if o.is_typed(context, "kind") or not kinds else None  # what is typed beats what a file sets
+    schedules = _schedules(context, [*(kinds or ()), *(also or ())], out)
+    if output is not None:
+        about = {"kinds": [schedule.config.kind for schedule in schedules], "timesteps": _timesteps(schedules)}
+        _write(output, _comparison_formats(schedules), about, out)
+    elif json:
+        out.document(_comparison(schedules))
+    elif sys.stdout.isatty():
+        _show_comparison(schedules, out)
+    else:
+        out.table(*_comparison_table(schedules, [_at(schedule) for schedule in schedules]))
+
+
+# --- from options to schedules --------------------------------------------------------------------------------------
 
 
 def _schedule(context: typer.Context, out: Output) -> "Schedule":
-    """The schedule that a command's options describe."""
+    """The schedule that the options of a command describe."""
     from ddpm_cli.schedule import Schedule
 
-    names = [field.name for field in dataclasses.fields(ScheduleConfig) if field.name in context.params]
-    path = context.params["from_file"]
-    if path is not None:
-        for name in names:
-            if o.is_typed(context, name) and context.params[name] != "custom":
-                raise UsageError(
-                    f"--{name.replace('_', '-')} and --from-file contradict each other", "Give one of them."
-                )
-        betas = _read_betas(path)
-        if not betas:
-            raise DataError(f"{path} holds no betas", BETAS_HINT)
-        config = ScheduleConfig(kind="custom", timesteps=len(betas), betas=betas)
-    elif context.params["kind"] == "custom":
-        raise UsageError("a custom schedule needs betas", "Name their file: --from-file betas.csv")
+    values = _values(context)
+    if context.params["from_file"] is not None:
+        _refuse_beside_a_file(context, [name for name in values if values[name] != "custom"])
+    if context.params["from_file"] is not None or values["kind"] == "custom":
+        config = _custom(context.params["from_file"])
     else:
-        config = ScheduleConfig(**{name: context.params[name] for name in names})
+        config = ScheduleConfig(**values)
     schedule = Schedule(config)
     if schedule.warning:
         out.note(schedule.warning)
     return schedule
+
+
+def _schedules(context: typer.Context, named: Sequence[str], out: Output) -> "list[Schedule]":
+    """The schedules to compare: each kind once, in the order named; your own last, if it is not named."""
+    from ddpm_cli.schedule import Schedule
+
+    kinds = list(dict.fromkeys(kind.strip() for words in named for kind in words.split(","))) or list(COMPARED)
+    for kind in kinds:
+        if kind not in SCHEDULES:
+            raise unknown_name("schedule", kind, SCHEDULES)
+    values = _values(context)
+    path = context.params["from_file"]
+    if path is not None and "custom" not in kinds:
+        kinds.append("custom")
+    if path is not None and kinds == ["custom"]:
+        _refuse_beside_a_file(context, [name for name in values if name != "kind"])
+    custom = _custom(path) if "custom" in kinds else None
+    values["timesteps"] = values["timesteps"] or (custom or ScheduleConfig()).timesteps
+    schedules = [
+        Schedule(custom if custom and kind == "custom" else ScheduleConfig(**_own(kind, kinds, values)))
+        for kind in kinds
+    ]
+    for schedule in schedules:
+        if schedule.warning:
+            out.note(f"{schedule.config.kind}: {schedule.warning}")
+    return schedules
+
+
+def _values(context: typer.Context) -> dict[str, Any]:
+    """The fields of a ScheduleConfig, as the options give them."""
+    names = [field.name for field in dataclasses.fields(ScheduleConfig)]
+    return {name: context.params[name] for name in names if name in context.params}
+
+
+def _own(kind: str, kinds: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options for one of several kinds: ends of a beta range go to those that have them, if any has."""
+    ranged = set(kinds) & set(BETA_RANGES)
+    takers = {"beta_start": ranged, "beta_end": ranged - {"constant"}}
+    spared = [name for name, those in takers.items() if those and kind not in those]
+    return {**values, "kind": kind, **dict.fromkeys(spared)}
+
+
+def _refuse_beside_a_file(context: typer.Context, names: Sequence[str]) -> None:
+    """A file of betas says all: no other option may."""
+    for name in names:
+        if o.is_typed(context, name):
+            raise UsageError(f"--{name.replace('_', '-')} and --from-file contradict each other", "Give one of them.")
+
+
+def _custom(path: Path | None) -> ScheduleConfig:
+    """The schedule whose betas are in a file; the file decides T."""
+    if path is None:
+        raise UsageError("a custom schedule needs betas", "Name their file: --from-file betas.csv")
+    betas = _read_betas(path)
+    if not betas:
+        raise DataError(f"{path} holds no betas", BETAS_HINT)
+    return ScheduleConfig(kind="custom", timesteps=len(betas), betas=betas)
 
 
 def _read_betas(path: Path) -> tuple[float, ...]:
@@ -197,60 +328,226 @@ def _read_betas(path: Path) -> tuple[float, ...]:
         raise DataError(f"{path} holds no betas ({error})", BETAS_HINT) from error
 
 
+# --- one schedule as document, table, curve and file ----------------------------------------------------------------
+
+
+def _about(schedule: "Schedule") -> dict[str, object]:
+    """What --json tells of a schedule whose file was written."""
+    return {"kind": schedule.config.kind, "timesteps": schedule.timesteps}
+
+
 def _document(schedule: "Schedule") -> dict[str, object]:
     return {
         "kind": schedule.config.kind,
         "timesteps": schedule.timesteps,
         "betas": schedule.betas[1:].tolist(),
         "abars": schedule.abars.tolist(),
-        "log_snr": schedule.log_snr.tolist(),
+        "log_snr": _finite(schedule.log_snr),
     }
 
 
-def _table(schedule: "Schedule", rows: int | None) -> tuple[list[str], list[list[str]]]:
-    """Every level, or so many of them, as text, exact (every level) or to six digits."""
+def _finite(values: "Floats") -> list[float | None]:
+    """As JSON has it: null for what is not finite."""
     import numpy as np
 
-    level = schedule.level(np.arange(schedule.timesteps + 1))
-    chosen = np.arange(schedule.timesteps + 1)
-    if rows is not None and rows < len(chosen):
-        chosen = np.unique(np.round(np.linspace(0, schedule.timesteps, rows)).astype(int))
-    digits = "{!r}" if rows is None else "{:.6g}"
-    columns = (schedule.betas, schedule.abars, level.signal, level.noise, schedule.log_snr)
-    table = [[str(t), *(digits.format(float(column[t])) for column in columns)] for t in chosen]
-    return ["t", "beta", "abar", "signal", "noise", "log_snr"], table
+    return [value if np.isfinite(value) else None for value in values.tolist()]
 
 
-def _curve(schedule: "Schedule") -> "Curve":
+def _table(schedule: "Schedule", rows: int | None) -> list[list[str]]:
+    """Every level, exact, or so many of them to six digits."""
+    import numpy as np
+
+    levels = np.arange(schedule.timesteps + 1)
+    if rows is not None and rows < len(levels):
+        levels = np.unique(np.round(np.linspace(0, schedule.timesteps, rows)).astype(int))
+    return _rows(schedule, levels, "{!r}" if rows is None else "{:.6g}")
+
+
+def _rows(schedule: "Schedule", levels: "NDArray[np.intp]", digits: str) -> list[list[str]]:
+    """A row a level, as text: the columns of :data:`HEAD`."""
+    level = schedule.level(levels)
+    columns = (schedule.betas[levels], schedule.abars[levels], level.signal, level.noise, schedule.log_snr[levels])
+    return [
+        [str(t), *(digits.format(float(value)) for value in values)]
+        for t, *values in zip(levels, *columns, strict=True)
+    ]
+
+
+def _curve(schedule: "Schedule", name: str) -> "Curve":
     import numpy as np
 
     from ddpm_cli.render.plots import Curve
 
     t = np.arange(schedule.timesteps + 1, dtype=np.float64)
-    return Curve(
-        f"{schedule.config.kind}, T = {schedule.timesteps}", t, schedule.betas, schedule.abars, schedule.log_snr
-    )
+    return Curve(name, t, schedule.betas, schedule.abars, schedule.log_snr, schedule.bound_weights)
 
 
-def _write(schedule: "Schedule", path: Path, suffixes: tuple[str, ...], out: Output) -> None:
-    """Write a schedule in the format that the suffix names; `-` is the first of the formats a command has."""
-    suffix = suffixes[0] if path == Path("-") else path.suffix.lower()
-    if suffix not in suffixes:
-        raise UsageError(f"{path} ends in {suffix or 'nothing'!r}, expected {', '.join(suffixes)}")
-    if suffix in (".png", ".svg"):
+def _formats(schedule: "Schedule", suffixes: Sequence[str]) -> dict[str, Callable[[], bytes]]:
+    """How a schedule becomes each of these kinds of file."""
+
+    def picture(file_format: Literal["png", "svg"]) -> bytes:
         from ddpm_cli.render.plots import schedule_figure
 
-        data = schedule_figure([_curve(schedule)], "png" if suffix == ".png" else "svg")
-    elif suffix == ".csv":
-        head, rows = _table(schedule, None)
-        data = "".join(",".join(row) + "\n" for row in [head, *rows]).encode()
-    else:
-        data = (json_module.dumps({**_document(schedule), "log_snr": [None, *schedule.log_snr[1:]]}) + "\n").encode()
+        return schedule_figure([_curve(schedule, f"{schedule.config.kind}, T = {schedule.timesteps}")], file_format)
+
+    makers: dict[str, Callable[[], bytes]] = {
+        ".png": lambda: picture("png"),
+        ".svg": lambda: picture("svg"),
+        ".csv": lambda: _csv(HEAD, _table(schedule, None)),
+        ".json": lambda: _json(_document(schedule)),
+    }
+    return {suffix: makers[suffix] for suffix in suffixes}
+
+
+# --- several schedules ----------------------------------------------------------------------------------------------
+
+
+def _timesteps(schedules: "Sequence[Schedule]") -> int | None:
+    """T, where all schedules have the same."""
+    lengths = {schedule.timesteps for schedule in schedules}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _names(schedules: "Sequence[Schedule]") -> list[str]:
+    """Each by its kind, and by its T too where they differ."""
+    same = _timesteps(schedules) is not None
+    return [
+        schedule.config.kind if same else f"{schedule.config.kind}, T = {schedule.timesteps}" for schedule in schedules
+    ]
+
+
+def _at(schedule: "Schedule") -> "NDArray[np.intp]":
+    """The whole levels nearest to :data:`PERCENT` of T."""
+    import numpy as np
+
+    return np.unique(np.rint(np.array(PERCENT) / 100 * schedule.timesteps).astype(np.intp))
+
+
+def _summary(schedule: "Schedule") -> dict[str, float | None]:
+    """A schedule in four numbers.
+
+    Returns:
+        ``abar_T``: the clean image's power that is left in x_T; ``max_beta``; ``half_noise``: the level, real,
+        where signal and noise are equally strong, None if there is none; ``working_share``: of the levels 1 to T, those
+        that are neither nearly clean nor nearly noise: log-SNR within :data:`WORKING` of 0.
+    """
+    import numpy as np
+
+    with np.errstate(divide="ignore"):  # a first beta below 1e-16 leaves abar_1 at 1
+        half = float(schedule.level_of(0.0).t) if schedule.log_snr[-1] <= 0 else None
+    return {
+        "abar_T": float(schedule.abars[-1]),
+        "max_beta": float(schedule.betas.max()),
+        "half_noise": half,
+        "working_share": float(np.mean(np.abs(schedule.log_snr[1:]) <= WORKING)),
+    }
+
+
+def _facts(schedule: "Schedule") -> list[str]:
+    """The summary for people."""
+    facts = _summary(schedule)
+    half = facts["half_noise"]
+    where = "-" if half is None else f"{half:.{0 if half >= 10 else 1}f}"
+    return [f"{facts['abar_T']:.2g}", f"{facts['max_beta']:.3g}", where, f"{facts['working_share']:.0%}"]
+
+
+def _comparison(schedules: "Sequence[Schedule]") -> dict[str, object]:
+    return {
+        "timesteps": _timesteps(schedules),
+        "schedules": [
+            {
+                **_document(schedule),
+                "weights": _finite(schedule.bound_weights),
+                **_summary(schedule),
+                "at": _at(schedule).tolist(),
+            }
+            for schedule in schedules
+        ],
+    }
+
+
+def _comparison_table(
+    schedules: "Sequence[Schedule]", levels: "Sequence[NDArray[np.intp]]"
+) -> tuple[list[str], list[list[str]]]:
+    """A row for each kind and level, exact."""
+    rows = [
+        [schedule.config.kind, *row, repr(float(weight))]
+        for schedule, chosen in zip(schedules, levels, strict=True)
+        for row, weight in zip(_rows(schedule, chosen, "{!r}"), schedule.bound_weights[chosen], strict=True)
+    ]
+    return ["kind", *HEAD, "weight"], rows
+
+
+def _show_comparison(schedules: "Sequence[Schedule]", out: Output) -> None:
+    """Curves for a terminal, and a table that is their key; together they fill 24 lines or more."""
+    from ddpm_cli.render.terminal import marker_of, schedule_text
+
+    screen = _screen()
+    screen["height"] = max(16, screen["height"] - len(schedules) - TABLE_FRAME)
+    out.result(schedule_text([*map(_curve, schedules, _names(schedules))], **screen, weights=True, key=False))
+    rows = [
+        [f"{marker_of(k)} {schedule.config.kind}", str(schedule.timesteps), *_facts(schedule)]
+        for k, schedule in enumerate(schedules)
+    ]
+    out.table(["kind", "T", "abar_T", "max beta", "half noise", f"|log-SNR| <= {WORKING:g}"], rows)
+
+
+def _comparison_formats(schedules: "Sequence[Schedule]") -> dict[str, Callable[[], bytes]]:
+    """How a comparison becomes each kind of file."""
+    import numpy as np
+
+    def picture(file_format: Literal["png", "svg"]) -> bytes:
+        from ddpm_cli.render.plots import comparison_figure
+
+        curves = [*map(_curve, schedules, _names(schedules))]
+        return comparison_figure(
+            curves, [*map(_facts, schedules)], _strip(schedules), np.array(PERCENT) / 100, file_format
+        )
+
+    return {
+        ".png": lambda: picture("png"),
+        ".svg": lambda: picture("svg"),
+        ".csv": lambda: _csv(*_comparison_table(schedules, [np.arange(each.timesteps + 1) for each in schedules])),
+        ".json": lambda: _json(_comparison(schedules)),
+    }
+
+
+def _strip(schedules: "Sequence[Schedule]") -> "Pixels":
+    """A digit at each of :data:`PERCENT` of T under each schedule, with one noise for all: (K, S, 1, 28, 28)."""
+    import numpy as np
+
+    from ddpm_cli import data, forward, seeds
+    from ddpm_cli.render.images import to_uint8
+
+    x_0 = data.load("mnist", split="test").images[DIGIT : DIGIT + 1] / 127.5 - 1
+    eps = seeds.generator("schedule compare").standard_normal(x_0.shape)
+    shares = np.array(PERCENT) / 100
+    rows = [forward.q_sample(x_0, schedule.level(shares * schedule.timesteps), eps) for schedule in schedules]
+    return to_uint8(np.stack(rows))
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def _csv(head: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
+    return "".join(",".join(row) + "\n" for row in [head, *rows]).encode()
+
+
+def _json(document: Mapping[str, object]) -> bytes:
+    return (json_module.dumps(document, allow_nan=False) + "\n").encode()
+
+
+def _write(path: Path, formats: Mapping[str, Callable[[], bytes]], about: Mapping[str, object], out: Output) -> None:
+    """Write the format that the suffix names; `-` is the first of those a command has."""
+    suffix = next(iter(formats)) if path == Path("-") else path.suffix.lower()
+    if suffix not in formats:
+        raise UsageError(f"{path} ends in {suffix or 'nothing'!r}, expected {', '.join(formats)}")
+    data = formats[suffix]()
     if path == Path("-"):
         out.bytes(data)
     else:
         files.write_bytes(path, data)
-        out.document({"output": path, "kind": schedule.config.kind, "timesteps": schedule.timesteps})
+        out.document({"output": path, **about})
         out.result(str(path))
 
 

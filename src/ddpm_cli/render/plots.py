@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ddpm_cli.render.images import Pixels
+
 Array = NDArray[np.float64]
 
 # Okabe and Ito's palette, told apart with any colour vision; yellow is left out, too faint for a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHED = (0, (4, 1.6))
+LARGEST = 1e200  # beyond it matplotlib's logarithmic axis overflows
 FAINT, TEXT = "#C9D0D8", "#30363D"
 _STYLE: dict[Any, Any] = {
     "agg.path.chunksize": 10_000,  # long noisy curves overflow Agg's cell block otherwise
@@ -69,6 +72,7 @@ class Curve(NamedTuple):
     betas: Array  # variance of the noise added at each step; the entry at 0 is not drawn
     abars: Array  # share of the signal's power that is left, 1 at level 0
     log_snr: Array  # ln(abar / (1 - abar)); infinite values are not drawn
+    weights: Array  # of the squared error of eps in the bound; NaN at levels 0 and 1, which have none
 
 
 def schedule_figure(curves: Sequence[Curve], file_format: Literal["png", "svg"] = "png") -> bytes:
@@ -82,38 +86,129 @@ def schedule_figure(curves: Sequence[Curve], file_format: Literal["png", "svg"] 
         file_format: ``png`` (1350 x 960 pixels) or ``svg``.
     """
     with styled((9.0, 6.4), file_format) as (figure, buffer):
-        from matplotlib.lines import Line2D
-
         (beta, abar), (scale, snr) = figure.subplots(2, 2, sharex=True)
-        x_label, xs = level_axis(curves)
-        for k, (curve, x) in enumerate(zip(curves, xs, strict=True)):
-            colour = COLOURS[k % len(COLOURS)]
-            beta.plot(x[1:], curve.betas[1:], color=colour)
-            abar.plot(x, curve.abars, color=colour, label=curve.name)
-            scale.plot(x, np.sqrt(curve.abars), color=colour)
-            scale.plot(x, np.sqrt(1 - curve.abars), color=colour, linestyle=DASHED)
-            seen = np.isfinite(curve.log_snr)
-            snr.plot(x[seen], curve.log_snr[seen], color=colour)
-        if wants_log(curves):
-            beta.set_yscale("log")
-        else:
-            beta.set_ylim(bottom=0)
-        abar.set_ylim(-0.03, 1.03)
-        scale.set_ylim(-0.03, 1.03)
-        snr.axhline(0, color="#8B949E", linewidth=0.9, zorder=1)
-        beta.set(title="Noise added at each step", ylabel=r"variance $\beta_t$")
-        abar.set(title="Signal left", ylabel=r"share of power $\bar\alpha_t$")
-        scale.set(title="Mixture", ylabel="standard deviation")
-        snr.set(title="Signal-to-noise ratio", ylabel=r"log-SNR  $\ln\,\bar\alpha_t/(1-\bar\alpha_t)$")
+        _draw(curves, beta=beta, abar=abar, scale=scale, snr=snr)
         for axes in (scale, snr):
-            axes.set_xlabel(f"level ${x_label}$")
-            axes.margins(x=0.015)
-        handles = [Line2D([], [], color=TEXT), Line2D([], [], color=TEXT, linestyle=DASHED)]
-        names = [r"signal $\sqrt{\bar\alpha_t}$", r"noise $\sqrt{1-\bar\alpha_t}$"]
-        # Above the panel, beside its title: clear of any curve.
-        scale.legend(handles, names, loc="lower right", bbox_to_anchor=(1.02, 0.98), ncols=2)
-        figure.legend(loc="outside upper left", ncols=4, fontsize=11)
+            axes.set_xlabel(f"level ${level_axis(curves)[0]}$")
+        figure.legend(*abar.get_legend_handles_labels(), loc="outside upper left", ncols=4, fontsize=11)
     return buffer.getvalue()
+
+
+def comparison_figure(
+    curves: Sequence[Curve],
+    facts: Sequence[Sequence[str]],
+    strip: "Pixels",
+    shares: Sequence[float] | Array,
+    file_format: Literal["png", "svg"] = "png",
+) -> bytes:
+    """Schedules beside each other: five panels, a table that is also the key, and an image on its way under each.
+
+    Args:
+        curves: K, at least one; a colour each.
+        facts: for each abar_T, largest beta, level of half noise, share of levels with |log-SNR| of at most 5, as text.
+        strip: (K, S, C, H, W) uint8, one image at S levels under each schedule.
+        shares: where those levels are, S shares of T, 0..1.
+        file_format: ``png`` (1650 pixels wide, higher the more curves) or ``svg``.
+    """
+    width, panels, tile = 11.0, 6.0, 1.16  # inches
+    below = 0.75 + tile * len(curves)
+    with styled((width, panels + below), file_format) as (figure, buffer):
+        above, strips = cast("NDArray[Any]", figure.subfigures(2, 1, height_ratios=[panels, below]))
+        (beta, abar, snr), (weight, scale, key) = cast("NDArray[Any]", above.subplots(2, 3))
+        _draw(curves, beta=beta, abar=abar, scale=scale, snr=snr, weight=weight)
+        name, _ = level_axis(curves)
+        for axes in (beta, abar, snr, weight, scale):
+            axes.set_xlabel(f"level ${name}$")
+        _draw_key(key, curves, facts)
+        captions = [f"{share * curves[0].t[-1]:.10g}" if name == "t" else f"{share:.0%}" for share in shares]
+        _draw_strip(strips.subplots(), curves, strip, captions)
+    return buffer.getvalue()
+
+
+def _draw(
+    curves: Sequence[Curve], *, beta: "Axes", abar: "Axes", scale: "Axes", snr: "Axes", weight: "Axes | None" = None
+) -> None:
+    """Draw every curve into every panel."""
+    from matplotlib.lines import Line2D
+
+    _, xs = level_axis(curves)
+    for k, (curve, x) in enumerate(zip(curves, xs, strict=True)):
+        colour = COLOURS[k % len(COLOURS)]
+        _line(beta, x[1:], curve.betas[1:], colour)
+        abar.plot(x, curve.abars, color=colour, label=curve.name)
+        scale.plot(x, np.sqrt(curve.abars), color=colour)
+        scale.plot(x, np.sqrt(1 - curve.abars), color=colour, linestyle=DASHED)
+        seen = np.isfinite(curve.log_snr)
+        _line(snr, x[seen], curve.log_snr[seen], colour)
+        if weight is not None:
+            weighed = curve.weights < LARGEST  # not NaN, for one
+            _line(weight, x[weighed], curve.weights[weighed], colour)
+    if wants_log(curves):
+        beta.set_yscale("log")
+    else:
+        beta.set_ylim(bottom=0)
+    abar.set_ylim(-0.03, 1.03)
+    scale.set_ylim(-0.03, 1.03)
+    snr.axhline(0, color="#8B949E", linewidth=0.9, zorder=1)
+    beta.set(title="Noise added at each step", ylabel=r"variance $\beta_t$")
+    abar.set(title="Signal left", ylabel=r"share of power $\bar\alpha_t$")
+    scale.set(title="Mixture", ylabel="standard deviation")
+    snr.set(title="Signal-to-noise ratio", ylabel=r"log-SNR  $\ln\,\bar\alpha_t/(1-\bar\alpha_t)$")
+    if weight is not None:
+        weight.set_yscale("log")
+        weight.set(title="Weight in the bound", ylabel=r"of $\|\epsilon-\epsilon_\theta\|^2$")
+    for axes in filter(None, (beta, abar, scale, snr, weight)):
+        axes.set_xlim(-0.015 * xs[0][-1], 1.015 * xs[0][-1])
+    handles = [Line2D([], [], color=TEXT), Line2D([], [], color=TEXT, linestyle=DASHED)]
+    names = (
+        [r"signal $\sqrt{\bar\alpha_t}$", r"noise $\sqrt{1-\bar\alpha_t}$"] if weight is None else ["signal", "noise"]
+    )
+    # Above the panel, beside its title: clear of any curve.
+    scale.legend(handles, names, loc="lower right", bbox_to_anchor=(1.02, 0.98), ncols=2)
+
+
+def _line(axes: "Axes", x: Array, y: Array, colour: str) -> None:
+    axes.plot(x, y, color=colour, marker="." if len(x) == 1 else "")  # a line through one point cannot be seen
+
+
+def _draw_key(axes: "Axes", curves: Sequence[Curve], facts: Sequence[Sequence[str]]) -> None:
+    """Which colour is which schedule, with its facts, as a table in an empty panel."""
+    axes.set_axis_off()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    columns = (0.34, 0.52, 0.76, 1.0)
+    heads = ("\n" + r"$\bar\alpha_T$", "max\n" + r"$\beta_t$", "half noise\nat $t$", "log-SNR\nwithin ±5")
+    cells = [axes.text(x, 0.95, head, ha="right", fontsize=8.5) for x, head in zip(columns, heads, strict=True)]
+    for k, (curve, row) in enumerate(zip(curves, facts, strict=True)):
+        y, colour = 0.86 - 0.14 * k, COLOURS[k % len(COLOURS)]
+        name = curve.name.replace(", ", "\n")
+        cells.append(
+            axes.text(-0.26, y, name, color=colour, va="center", fontsize=9, fontweight="semibold", linespacing=1)
+        )
+        cells += [
+            axes.text(x, y, fact, ha="right", va="center", fontsize=9) for x, fact in zip(columns, row, strict=True)
+        ]
+    for cell in cells:
+        cell.set_in_layout(False)  # the table reaches into the margin that the other panels' labels need
+
+
+def _draw_strip(axes: "Axes", curves: Sequence[Curve], strip: "Pixels", captions: Sequence[str]) -> None:
+    """One image at growing noise, a row a schedule."""
+    rows, columns, channels, height, width = strip.shape
+    gap = max(1, round(0.07 * width))
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8)
+    for row, column in np.ndindex(rows, columns):
+        top, left = row * (height + gap), column * (width + gap)
+        canvas[top : top + height, left : left + width] = np.moveaxis(strip[row, column], 0, -1)
+    axes.imshow(canvas if channels == 3 else canvas.repeat(3, axis=2), interpolation="none", aspect="equal")
+    axes.set_xticks([k * (width + gap) + (width - 1) / 2 for k in range(columns)], captions)
+    axes.set_yticks([k * (height + gap) + (height - 1) / 2 for k in range(rows)], [curve.name for curve in curves])
+    for label, k in zip(axes.get_yticklabels(), range(rows), strict=True):
+        label.set(color=COLOURS[k % len(COLOURS)], fontweight="semibold")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
+    axes.set_title(r"An image on its way, $x_t$, with the same noise under each")
+    axes.set_xlabel(f"level ${level_axis(curves)[0]}$")
 
 
 def loss_curve(
