@@ -62,6 +62,13 @@ def test_few_colours_are_exact_and_many_are_near(seed: int) -> None:
     assert np.sqrt(np.square(error).mean()) < 6
 
 
+def test_colour_noise_is_as_near_as_256_colours_can_be() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3, 200, 200)).astype(np.uint8)
+    error = np.moveaxis(decoded(gif([noise]), "RGB")[0][0], -1, 0).astype(float) - noise
+    # 256 colours cut the cube of 255 into cubes of 255 / 256^(1/3) = 40: errors of +-20, standard deviation 11.6.
+    assert np.sqrt(np.square(error).mean()) < 1.1 * 11.6
+
+
 def test_same_input_same_bytes() -> None:
     frames = list(np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16)).astype(np.uint8))
     assert gif(frames) == gif(frames)

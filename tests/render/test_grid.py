@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from ddpm_cli.render.grid import BACKGROUND, columns_for, grid, trajectory
+from ddpm_cli.data.resize import to_square
+from ddpm_cli.render.grid import (
+    BACKGROUND,
+    annotated,
+    captioned,
+    columns_for,
+    enlarged,
+    grid,
+    shrunk,
+    squared,
+    trajectory,
+)
 
 
 def tiles(count: int, channels: int = 1, size: int = 4) -> np.ndarray:
@@ -80,3 +91,95 @@ def test_wide_captions_are_thinned_out_and_never_touch_or_leave() -> None:
 def test_same_input_same_bytes() -> None:
     snapshots = tiles(4, 3).reshape(2, 2, 3, 4, 4)
     assert trajectory(snapshots, ["1", "0"]).tobytes() == trajectory(snapshots, ["1", "0"]).tobytes()
+
+
+# --- rows to compare ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_annotated_keeps_every_tile_between_its_texts(channels: int) -> None:
+    snapshots = tiles(6, channels, 28).reshape(3, 2, channels, 28, 28)
+    notes = [["mean 1\nvariance 2"] * 3] * 2
+    picture = annotated(snapshots, ["a", "b", "c"], ["one", "two"], notes)
+    for row in range(2):
+        strip = grid(snapshots[:, row], columns=3)
+        places = [y for y in range(picture.shape[1] - strip.shape[1] + 1) if (picture[:, y, 0] == BACKGROUND).all()]
+        assert any(np.array_equal(picture[:, y : y + strip.shape[1], : strip.shape[2]], strip) for y in places)
+    plain = annotated(snapshots, ["", "", ""], ["", ""], [[" \n "] * 3] * 2)
+    written = (picture > 200).sum() - (plain > 200).sum()
+    assert written > 0
+
+
+def test_annotated_widens_for_its_heading_and_centres_the_images() -> None:
+    picture = annotated(
+        np.full((1, 1, 1, 4, 4), 255, np.uint8), ["t"], ["a heading wider than one image " * 3], [["n"]]
+    )
+    assert picture.shape[2] > 400
+    bright = np.flatnonzero((picture[0] == 255).sum(0) > 100)
+    assert abs(bright.mean() - (picture.shape[2] - 1) / 2) <= 1
+    assert len(bright) == 256  # a single column is enlarged to at most that
+
+
+def test_texts_shrink_before_they_are_left_out() -> None:
+    snapshots = np.zeros((6, 1, 1, 90, 120), np.uint8)  # columns of 122 pixels, at size 20 too narrow for the note
+    picture = annotated(snapshots, ["x"] * 6, [""], [["variance 10.00"] * 6])
+    below = picture[0, -30:]
+    assert all((below[:, 122 * k : 122 * (k + 1)] > 150).any() for k in range(6))
+
+
+def test_a_caption_stands_above_the_untouched_picture_and_still() -> None:
+    picture = tiles(1, 3, 64)[0]
+    short, long = captioned(picture, "t = 5"), captioned(picture, "t = 500")
+    assert short.shape == long.shape
+    np.testing.assert_array_equal(short[:, -64:], picture)
+    np.testing.assert_array_equal(short[:, :-64, :20], long[:, :-64, :20])  # its beginning does not move
+    assert (long[:, :-64] != short[:, :-64]).any()
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "scale"), [(1, 256), (28, 9), (128, 2), (129, 1), (300, 1)])
+def test_a_picture_alone_is_enlarged_to_at_most_256_pixels(size: int, scale: int) -> None:
+    image = tiles(1, 3, size)
+    large = enlarged(image)
+    assert large.shape == (1, 3, size * scale, size * scale)
+    np.testing.assert_array_equal(large[..., ::scale, ::scale], image)
+    np.testing.assert_array_equal(large[..., scale - 1 :: scale, scale - 1 :: scale], image)
+
+
+def test_the_longer_side_decides_how_far() -> None:
+    assert enlarged(np.zeros((1, 10, 100), np.uint8)).shape == (1, 20, 200)
+    assert enlarged(np.zeros((1, 4, 2), np.uint8), 8).shape == (1, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "shrunken"),
+    [
+        ((1, 200, 300), (1, 67, 100)),
+        ((3, 300, 200), (3, 100, 67)),
+        ((1, 100, 100), (1, 100, 100)),
+        ((1, 3000, 1), (1, 100, 1)),
+    ],
+)
+def test_shrunk_keeps_proportions(shape: tuple[int, ...], shrunken: tuple[int, ...]) -> None:
+    assert shrunk(np.zeros(shape, np.uint8), 100).shape == shrunken
+
+
+def test_shrinking_averages_and_leaves_small_pictures_alone() -> None:
+    board = (np.indices((200, 200)).sum(0) % 2 * 255).astype(np.uint8)[None]
+    assert 120 <= shrunk(board, 50).min() <= shrunk(board, 50).max() <= 135
+    assert shrunk(board, 200) is board
+
+
+def test_squared_keeps_the_middle_as_data_sets_do() -> None:
+    stripe = np.repeat(np.array([[10, 100, 250]], np.uint8), 8, axis=0).repeat(8, axis=1)[None]  # 8 x 24
+    for size in (4, 16):
+        for picture in (stripe, stripe.transpose(0, 2, 1).copy()):
+            square = squared(picture, size)
+            assert square.shape == (1, size, size)
+            assert set(square[0, 1:-1, 1:-1].ravel()) == {100}
+    assert (squared(stripe, 8) == 100).all()
+    photo = np.random.default_rng(0).integers(0, 256, (3, 40, 60)).astype(np.uint8)
+    expected = to_square(photo[None].copy(), 20)[0]
+    assert np.abs(squared(photo, 20).astype(int) - expected).max() <= 2  # two libraries round differently

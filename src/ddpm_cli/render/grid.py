@@ -5,15 +5,23 @@ Invariant: every tile keeps its pixels exactly; it is only enlarged by a whole n
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
 from ddpm_cli.render.images import Pixels, from_pillow, to_pillow
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
+
 BACKGROUND = 40  # dark enough not to glare between black digits, light enough to part them
 INK = 235  # captions on that background
 WIDTH = 1000  # pixels: a picture is enlarged as far as it stays within
 LARGEST = 8  # times: beyond, a single digit is all blocks
+SEEN = 256  # pixels: a picture on its own is enlarged to at most that
+EDGE = 6  # pixels left of a line of text
 
 
 def columns_for(count: int) -> int:
@@ -62,22 +70,152 @@ def trajectory(snapshots: Pixels, captions: Sequence[str], pad: int = 2) -> Pixe
     Returns:
         uint8 (C, H', W').
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     moments, channels, height, width = snapshots.shape[0], *snapshots.shape[2:]
     tiles = to_pillow(grid(snapshots.swapaxes(0, 1).reshape(-1, channels, height, width), columns=moments, pad=pad))
-    scale = tiles.width // (pad + moments * (width + pad))
-    pitch = scale * (width + pad)  # from column to column
-    size = min(20, max(11, pitch // 5))
-    head = round(1.8 * size)
-    font = ImageFont.load_default(size)
-    widths = [font.getlength(caption) for caption in captions]
-    every = math.ceil(1.15 * max(widths) / pitch)
+    columns = _columns(tiles, moments, width, pad)
+    font, head = _font(columns)
     picture = Image.new(tiles.mode, (tiles.width, head + tiles.height), (BACKGROUND,) * channels)
     picture.paste(tiles, (0, head))
-    draw = ImageDraw.Draw(picture)
-    for k in range(0, moments, every):
-        middle = scale * (pad + width / 2) + k * pitch
-        middle = min(max(middle, widths[k] / 2 + 2), tiles.width - widths[k] / 2 - 2)  # the outermost may be wide
-        draw.text((middle, 0.62 * head), captions[k], fill=(INK,) * channels, font=font, anchor="mm")
+    _write(ImageDraw.Draw(picture), captions, columns, 0.62 * head, font, _every(columns, captions, font))
     return from_pillow(picture)
+
+
+def annotated(
+    snapshots: Pixels,
+    captions: Sequence[str],
+    headings: Sequence[str],
+    notes: Sequence[Sequence[str]],
+    pad: int = 2,
+) -> Pixels:
+    """Rows to compare: as :func:`trajectory`, with a line above each row and lines below each image.
+
+    Args:
+        snapshots: uint8 (S, N, C, H, W): S moments of N rows.
+        captions: S short texts, above the columns.
+        headings: N texts, above the rows.
+        notes: N rows of S texts, of as many lines each, below the images.
+        pad: width of the border in pixels of the images.
+
+    Returns:
+        uint8 (C, H', W').
+    """
+    from PIL import Image, ImageDraw
+
+    moments, channels, width = len(snapshots), snapshots.shape[2], snapshots.shape[4]
+    scale = max(1, SEEN // max(snapshots.shape[3:])) if moments == 1 else None  # else as large as the width allows
+    rows = [to_pillow(grid(snapshots[:, n], moments, pad, scale)) for n in range(len(headings))]
+    columns = _columns(rows[0], moments, width, pad)
+    texts = [*captions, *(line for row in notes for note in row for line in note.splitlines())]
+    font, head = _font(columns, texts)
+    below = round(1.3 * font.size)  # a line of notes
+    lines = max(len(note.splitlines()) for row in notes for note in row)
+    block = head + rows[0].height + lines * below + round(0.5 * font.size)
+    wide = max(rows[0].width, math.ceil(max(map(font.getlength, headings))) + 2 * EDGE)
+    left = (wide - rows[0].width) // 2
+    columns = columns._replace(middle=left + columns.middle, end=wide)
+    picture = Image.new(rows[0].mode, (wide, head + len(rows) * block), (BACKGROUND,) * channels)
+    draw, every = ImageDraw.Draw(picture), _every(columns, texts, font)
+    _write(draw, captions, columns, 0.62 * head, font, every)
+    for number, (row, heading, note) in enumerate(zip(rows, headings, notes, strict=True)):
+        top = head + number * block
+        draw.text((EDGE, top + 0.5 * head), heading, fill=(INK,) * channels, font=font, anchor="lm")
+        picture.paste(row, (left, top + head))
+        for k, line in enumerate(zip(*(text.splitlines() for text in note), strict=True)):
+            _write(draw, line, columns, top + head + row.height + (k + 0.6) * below, font, every)
+    return from_pillow(picture)
+
+
+def captioned(picture: Pixels, caption: str) -> Pixels:
+    """A picture with a line above it, at its left, so that a caption that changes from frame to frame stands still."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    channels, height, width = picture.shape
+    size = min(20, max(11, width // 12))
+    font, head = ImageFont.load_default(size), round(1.8 * size)
+    framed = Image.new("L" if channels == 1 else "RGB", (width, head + height), (BACKGROUND,) * channels)
+    framed.paste(to_pillow(picture), (0, head))
+    ImageDraw.Draw(framed).text((EDGE, 0.55 * head), caption, fill=(INK,) * channels, font=font, anchor="lm")
+    return from_pillow(framed)
+
+
+def enlarged(images: Pixels, side: int = SEEN) -> Pixels:
+    """Small images so that they can be seen: by a whole number, as far as the longer side stays within ``side``.
+
+    Args:
+        images: uint8 (..., C, H, W).
+        side: pixels; larger images are left as they are.
+    """
+    scale = max(1, side // max(images.shape[-2:]))
+    return images.repeat(scale, axis=-2).repeat(scale, axis=-1)
+
+
+def shrunk(image: Pixels, side: int) -> Pixels:
+    """A picture whose longer side is at most ``side``, in its own proportions; a smaller one as it is.
+
+    Args:
+        image: uint8 (C, H, W).
+        side: pixels, 1 or more.
+    """
+    from PIL import Image
+
+    _, height, width = image.shape
+    if max(height, width) <= side:
+        return image
+    size = (max(1, round(width * side / max(height, width))), max(1, round(height * side / max(height, width))))
+    return from_pillow(to_pillow(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def squared(image: Pixels, side: int) -> Pixels:
+    """A picture as a square, as data sets get theirs: the shorter side resized, the middle of the longer one kept.
+
+    Args:
+        image: uint8 (C, H, W).
+        side: pixels, 1 or more.
+    """
+    from PIL import Image, ImageOps
+
+    if image.shape[1:] == (side, side):
+        return image
+    return from_pillow(ImageOps.fit(to_pillow(image), (side, side), Image.Resampling.BILINEAR))
+
+
+class _Columns(NamedTuple):
+    """Where the columns of a picture are, in its pixels."""
+
+    middle: float  # of the first
+    pitch: int  # from one to the next
+    end: int  # of the picture
+
+
+def _columns(tiles: "PillowImage", moments: int, width: int, pad: int) -> _Columns:
+    scale = tiles.width // (pad + moments * (width + pad))
+    return _Columns(scale * (pad + width / 2), scale * (width + pad), tiles.width)
+
+
+def _font(columns: _Columns, texts: Sequence[str] = ()) -> tuple["FreeTypeFont", int]:
+    """The font that suits columns, smaller where texts would not fit above each, and the height of a line of it."""
+    from PIL import ImageFont
+
+    size = min(20, max(11, columns.pitch // 5))
+    while size > 11 and _every(columns, texts, cast("FreeTypeFont", ImageFont.load_default(size))) > 1:
+        size -= 1
+    return cast("FreeTypeFont", ImageFont.load_default(size)), round(1.8 * size)
+
+
+def _every(columns: _Columns, texts: Sequence[str], font: "FreeTypeFont") -> int:
+    """Only every so-manieth text finds room above its column."""
+    return max(1, math.ceil(1.15 * max(map(font.getlength, texts), default=0) / columns.pitch))
+
+
+def _write(
+    draw: "ImageDraw", texts: Sequence[str], columns: _Columns, y: float, font: "FreeTypeFont", every: int
+) -> None:
+    """Texts centred on every so-manieth column."""
+    ink = (INK,) * len(draw.mode)  # "L" or "RGB"
+    for k in range(0, len(texts), every):
+        half = font.getlength(texts[k]) / 2
+        middle = columns.middle + k * columns.pitch
+        middle = min(max(middle, half + 2), columns.end - half - 2)  # the outermost may be wide
+        draw.text((middle, y), texts[k], fill=ink, font=font, anchor="mm")
