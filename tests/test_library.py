@@ -1,14 +1,17 @@
 """A name means one model, everywhere the same, and a path means itself."""
 
+import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ddpm_cli import checkpoint, library, paths
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import ScheduleConfig, UNetConfig
-from ddpm_cli.errors import ModelError, UsageError
+from ddpm_cli.errors import ModelError, ResourceError, UsageError
 
 INFO = Info(UNetConfig((1, 4, 4), widths=(8,), blocks=1, attention=(), heads=1), ScheduleConfig(), "v")
 
@@ -207,3 +210,255 @@ def test_a_good_name_is_itself(name: str) -> None:
 def test_a_name_that_would_leave_its_folder_hide_or_break_a_line(name: str) -> None:
     with pytest.raises(UsageError):
         library.check_name(name)
+
+
+# --- what is known of a model ---
+
+ID = "ab" * 32
+
+
+def known_model(path: Path, model_id: str = ID) -> library.Found:
+    """A model with an id, under its name."""
+    place(path)
+    about = Info.to_dict(INFO) | {"weights": ["ema"], "training": {"step": 3, "steps": 9}, "id": model_id}
+    checkpoint.write_tensors(path, {}, about)
+    return next(found for found in library.known() if found.path == path)
+
+
+def evaluated(model_id: str, values: Any) -> None:
+    path = paths.cache() / "evaluations" / f"{model_id}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(values if isinstance(values, str) else json.dumps(values))
+
+
+def test_an_entry_tells_size_age_and_what_the_file_says(home: Path) -> None:
+    found = known_model(home / "models" / "a.safetensors")
+    os.utime(found.path, (5e8, 5e8))
+    entry = library.entry(found)
+    assert entry.info is not None
+    assert (entry.info.id, entry.problem, entry.changed) == (ID, "", 5e8)
+    assert entry.size == len(found.path.read_bytes())
+    assert not library.is_finished(entry.info)
+    assert entry.scores == {}
+
+
+def test_the_size_of_a_run_is_that_of_its_folder() -> None:
+    path = run("mine")
+    (path.parent / "samples").mkdir()
+    (path.parent / "samples" / "a.png").write_bytes(b"x" * 1000)
+    (path.parent / "state.safetensors").write_bytes(b"x" * 234)
+    found = library.find("mine")
+    assert library.entry(found).size == len(path.read_bytes()) + len("{}") + 1000 + 234
+
+
+def test_what_links_point_to_is_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "file").write_bytes(b"x" * 10_000)
+    folder = run("mine").parent
+    before = library.size_on_disk(folder)
+    (folder / "link").symlink_to(tmp_path / "big")
+    (folder / "other").symlink_to(tmp_path / "big" / "file")
+    assert library.size_on_disk(folder) < before + 1000
+    assert library.size_on_disk(folder / "nowhere") == 0
+
+
+def test_a_file_that_cannot_be_read_is_an_entry_with_a_problem(home: Path) -> None:
+    place(home / "models" / "good.safetensors")
+    (home / "models" / "bad.safetensors").write_bytes(b"no model")
+    (home / "runs" / "worse").mkdir(parents=True)
+    (home / "runs" / "worse" / "model.safetensors").mkdir()
+    (home / "models" / "dangling.safetensors").symlink_to(home / "nowhere")
+    entries = {entry.found.name: entry for entry in map(library.entry, library.known())}
+    assert entries["good"].problem == ""
+    assert "not a whole model file" in entries["bad"].problem
+    assert entries["bad"].info is None
+    assert entries["bad"].size == len(b"no model")
+    assert "folder" in entries["worse"].problem
+
+
+def test_scores_come_from_the_record_and_from_the_evaluation_here_which_goes_before(tmp_path: Path) -> None:
+    found = known_model(tmp_path / "package" / "weights" / "mnist.safetensors")
+    entry = library.entry(found)
+    assert entry.info is not None
+    record = {"date": "2026-02-03", "scores": {"labels": 0.9, "frechet": 5, "broken": "x", "yes": True}}
+    found.path.with_suffix(".json").write_text(json.dumps(record))
+    assert library.record(found) == record
+    assert library.scores(found, entry.info) == {"labels": 0.9, "frechet": 5}
+    evaluated(ID, {"metrics": {"labels": {"accuracy": 0.95, "confidence": 1}, "ssim": {"mean": 0.2, "std": 0.1}}})
+    assert library.scores(found, entry.info) == {"labels": 0.95, "ssim": 0.2, "frechet": 5}
+    assert library.entry(found).scores == {"labels": 0.95, "ssim": 0.2, "frechet": 5}
+    assert library.entry(found).changed == datetime(2026, 2, 3, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        '{"metrics": 3}',
+        '{"metrics": {"ssim": null, "labels": []}}',
+        '{"metrics": {"ssim": {}}}',
+        "\0",
+    ],
+)
+def test_an_evaluation_or_a_record_that_says_nothing_is_none(tmp_path: Path, values: str) -> None:
+    found = known_model(tmp_path / "package" / "weights" / "mnist.safetensors")
+    evaluated(ID, values)
+    found.path.with_suffix(".json").write_text(values)
+    assert library.entry(found).scores == {}
+
+
+def test_only_shipped_models_have_a_record(home: Path) -> None:
+    found = known_model(home / "models" / "a.safetensors")
+    found.path.with_suffix(".json").write_text('{"scores": {"ssim": 1}}')
+    assert library.record(found) == {}
+
+
+def test_an_id_that_is_no_hash_names_no_file(home: Path) -> None:
+    secret = home / "cache" / "secret.json"
+    secret.parent.mkdir(parents=True)
+    secret.write_text('{"metrics": {"ssim": {"mean": 1}}}')
+    (home / "cache" / "evaluations").mkdir()
+    found = known_model(home / "models" / "a.safetensors", "../secret")
+    assert library.entry(found).info is not None
+    assert library.entry(found).scores == {}
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (34_400, "34 kB"),
+        (6_849_999, "6.8 MB"),
+        (1.2e8, "120 MB"),
+        (1.4e9, "1.4 GB"),
+        (1.234e13, "12,340 GB"),
+    ],
+)
+def test_sizes_for_people(count: float, text: str) -> None:
+    assert library.file_size(count) == text
+
+
+# --- removing ---
+
+
+def test_what_can_be_removed_is_the_file_of_a_saved_model_or_the_folder_of_a_run(home: Path) -> None:
+    saved, folder = place(home / "models" / "a.safetensors"), run("b").parent
+    assert library.removable("a") == saved
+    assert library.removable("b") == folder
+    assert library.removable(str(saved)) == saved
+    assert library.removable(str(folder)) == library.removable(f"{folder}/") == folder
+    run("a")
+    assert library.removable("a") == saved  # as in looking up
+    assert library.removable(str(home / "runs" / "a")) == home / "runs" / "a"
+
+
+def test_a_run_that_holds_no_model_yet_can_be_removed() -> None:
+    (paths.runs() / "begun").mkdir(parents=True)
+    (paths.runs() / "begun" / "config.json").write_text("{}")
+    assert library.remove(library.removable("begun")) == 2
+    assert not (paths.runs() / "begun").exists()
+
+
+def test_removing_takes_the_file_or_the_folder_and_nothing_else(home: Path) -> None:
+    saved, folder = place(home / "models" / "a.safetensors"), run("b").parent
+    other, another = place(home / "models" / "aa.safetensors"), run("bb")
+    size = len(saved.read_bytes())
+    assert library.remove(library.removable("a")) == size
+    assert library.remove(library.removable("b")) == size + len("{}")
+    assert not saved.exists()
+    assert not folder.exists()
+    assert other.exists()
+    assert another.exists()
+
+
+def test_shipped_models_stay(tmp_path: Path) -> None:
+    path = tmp_path / "package" / "weights" / "mnist.safetensors"
+    for name in ("mnist", str(path)):
+        with pytest.raises(UsageError, match="ships with ddpm"):
+            library.removable(name)
+    folder = run("mnist").parent
+    assert library.removable("mnist") == folder
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["here/run", "here/file.safetensors", "home", "home/runs", "home/models", "home/runs/mine/model.safetensors",
+     "home/runs/mine/samples", "home/runs/mine/..", "home/runs/..", "home/models/../cache/x.safetensors",
+     "home/runs/notes.txt", "home/models/notes.txt", "home/models/sub/y.safetensors", "/"],
+)  # fmt: skip
+def test_nothing_outside_of_models_and_runs_can_be_removed(tmp_path: Path, model: str) -> None:
+    run("mine")
+    for path in ("here/run/model", "here/file", "home/cache/x", "home/models/sub/y"):
+        place(tmp_path / f"{path}.safetensors")
+    (tmp_path / "home/runs/mine/samples").mkdir()
+    for path in ("home/runs/notes.txt", "home/models/notes.txt"):
+        (tmp_path / path).write_text("mine")
+    with pytest.raises(UsageError, match="nothing else is removed"):
+        library.removable(str(tmp_path / model))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a\n", "a\0b", "x" * 300])
+def test_a_name_that_would_leave_its_folder_removes_nothing(name: str) -> None:
+    run("mine")
+    with pytest.raises(UsageError):
+        library.removable(name)
+
+
+@pytest.mark.parametrize("name", ["nobody", "./nobody", "nobody.safetensors", "/nowhere/x"])
+def test_what_is_not_there_cannot_be_removed(name: str) -> None:
+    with pytest.raises(ModelError, match="there is no"):
+        library.removable(name)
+
+
+def test_of_a_link_the_link_alone_is_removed(tmp_path: Path, home: Path) -> None:
+    outside = place(tmp_path / "elsewhere" / "model.safetensors")
+    for link, target in ((home / "runs" / "far", outside.parent), (home / "models" / "near.safetensors", outside)):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+        assert library.removable(link.stem) == link
+        assert library.remove(link) == 0
+        assert not link.is_symlink()
+        assert outside.exists()
+
+
+def test_links_inside_a_run_are_not_followed(tmp_path: Path) -> None:
+    outside = place(tmp_path / "here" / "far" / "model.safetensors")
+    folder = run("mine").parent
+    (folder / "samples").symlink_to(outside.parent)
+    library.remove(library.removable("mine"))
+    assert not folder.exists()
+    assert outside.exists()
+
+
+def test_a_link_that_leads_nowhere_can_be_removed(home: Path) -> None:
+    for link in (home / "models" / "gone.safetensors", home / "runs" / "lost"):
+        link.parent.mkdir(parents=True)
+        link.symlink_to(home / "nowhere")
+        library.remove(library.removable(link.stem))
+        assert not link.is_symlink()
+
+
+def test_a_data_directory_behind_a_link_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run("mine").parent
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    assert library.removable(str(tmp_path / "link" / "runs" / "mine")) == folder
+    monkeypatch.setenv("DDPM_HOME", str(tmp_path / "link"))
+    library.remove(library.removable(str(folder)))
+    assert not folder.exists()
+
+
+def test_what_the_system_refuses_to_remove_is_a_missing_resource(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place(home / "models" / "a.safetensors")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(ResourceError, match="permission denied") as caught:
+        library.remove(path)
+    assert str(path) in caught.value.message

@@ -1,15 +1,22 @@
 """Models by name: saved ones, runs, and those that ship with the package.
 
-Invariant: a name is looked up in one order everywhere, and nothing here imports torch.
+Invariant: a name is looked up in one order everywhere, nothing here imports torch, and nothing outside of the data
+directory's ``models`` and ``runs`` is ever removed.
 """
 
-from collections.abc import Iterator
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ddpm_cli import paths
-from ddpm_cli.checkpoint import read_info
-from ddpm_cli.errors import ModelError, UsageError
+from ddpm_cli.checkpoint import Info, read_info
+from ddpm_cli.errors import ModelError, ResourceError, UsageError
 
 Origin = Literal["saved", "run", "shipped", "file"]
 SHIPPED = "mnist"  # what samples come from when nothing else is there
@@ -29,11 +36,31 @@ class Found(NamedTuple):
     origin: Origin
 
 
+class Entry(NamedTuple):
+    """A model as lists show it.
+
+    Attributes:
+        found: its name, file and origin.
+        info: what its file says; None: it cannot be read.
+        problem: why not; empty: it can.
+        size: bytes on disk: of its file, or of the whole folder of a run.
+        changed: when it was made or its file last written, in seconds since 1970; None: not known.
+        scores: what is known of its quality: name -> number.
+    """
+
+    found: Found
+    info: Info | None
+    problem: str
+    size: int
+    changed: float | None
+    scores: Mapping[str, float]
+
+
 def known() -> Iterator[Found]:
     """Every model that has a name, in the order in which names are looked up: saved, runs (newest first), shipped."""
     for path in sorted(paths.models().glob("*.safetensors")):
         yield Found(path.stem, path, "saved")
-    for path in sorted(paths.runs().glob("*/model.safetensors"), key=lambda p: p.stat().st_mtime, reverse=True):
+    for path in sorted(paths.runs().glob("*/model.safetensors"), key=lambda p: changed(p) or 0, reverse=True):
         yield Found(path.parent.name, path, "run")
     for path in sorted((paths.shipped() / "weights").glob("*.safetensors")):
         yield Found(path.stem, path, "shipped")
@@ -109,9 +136,154 @@ def check_name(name: str) -> str:
     return name
 
 
+def is_finished(info: Info) -> bool:
+    """Whether a model's training went to its end."""
+    return info.training.get("step") is not None and info.training.get("step") == info.training.get("steps")
+
+
 def _is_finished(path: Path) -> bool:
     try:
-        training = read_info(path).training
+        return is_finished(read_info(path))
     except ModelError:
         return False
-    return training.get("step") is not None and training.get("step") == training.get("steps")
+
+
+# --- what is known of a model ---------------------------------------------------------------------------------------
+
+
+def entry(found: Found) -> Entry:
+    """What a list shows of a model; a file that cannot be read is part of the answer."""
+    size = size_on_disk(found.path.parent if found.origin == "run" else found.path)
+    made = changed(found.path)
+    with contextlib.suppress(TypeError, ValueError, KeyError):  # a shipped file is as old as its installation
+        made = datetime.fromisoformat(record(found)["date"]).replace(tzinfo=UTC).timestamp()
+    try:
+        info = read_info(found.path)
+    except ModelError as error:
+        return Entry(found, None, error.message, size, made, {})
+    return Entry(found, info, "", size, made, scores(found, info))
+
+
+def record(found: Found) -> dict[str, Any]:
+    """How a shipped model came about: the JSON beside its file. Of any other model, and where there is none, empty."""
+    return _read(found.path.with_suffix(".json")) if found.origin == "shipped" else {}
+
+
+def evaluation(info: Info) -> dict[str, Any]:
+    """The newest evaluation of a model on this machine, `metrics` and `protocol`; empty: it was not evaluated."""
+    # An id comes from a file that may lie; what is no hash names no file.
+    known = re.fullmatch("[0-9a-f]{64}", info.id)
+    return _read(paths.cache() / "evaluations" / f"{info.id}.json") if known else {}
+
+
+# Of a metric with several figures, the one that sums it up.
+HEADLINES = {"ssim": "mean", "labels": "accuracy"}
+
+
+def scores(found: Found, info: Info) -> dict[str, float]:
+    """What is known of a model's quality: from its record, and from its evaluation here, which goes before."""
+    known = {}
+    for figures in (record(found).get("scores"), evaluation(info).get("metrics")):
+        for name, figure in figures.items() if isinstance(figures, Mapping) else ():
+            value = figure.get(HEADLINES.get(name, "value")) if isinstance(figure, Mapping) else figure
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                known[name] = float(value)
+    return known
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """An object from a JSON file; empty where there is none that can be read."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        if isinstance(values := json.loads(path.read_text(encoding="utf-8")), dict):
+            return values
+    return {}
+
+
+def changed(path: Path) -> float | None:
+    """When a file was last written, in seconds since 1970; None: the system does not tell."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return None
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; what links inside it point to counts nothing."""
+    return sum(sizes(path))
+
+
+def sizes(path: Path) -> Iterator[int]:
+    """The bytes of each file below a folder, or of the file."""
+    for parent, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                yield os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118  # there may be many
+    with contextlib.suppress(OSError):
+        if not path.is_dir():
+            yield path.stat().st_size
+
+
+def file_size(count: float) -> str:
+    """Bytes for people: "812 B", "34 kB", "6.8 MB", "120 MB", "1.4 GB"."""
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}" if count < 10 * size else f"{count / size:,.0f} {unit}"
+    return f"{count / 1000:.0f} kB" if count >= 1000 else f"{count:.0f} B"
+
+
+# --- removing -------------------------------------------------------------------------------------------------------
+
+
+def removable(model: str) -> Path:
+    """The file of a saved model or the folder of a run, directly inside ``DDPM_HOME/models`` or ``DDPM_HOME/runs``.
+
+    Args:
+        model: as for :func:`find`; a run that holds no model yet counts too.
+
+    Raises:
+        UsageError: it ships with the package, is somewhere else, or is no name.
+        ModelError: there is none.
+    """
+    path = paths.absolute(model)
+    if not model or not (is_run(path) or "/" in model or "\\" in model or path.suffix == ".safetensors"):
+        check_name(model)
+        saved, run = paths.models() / f"{model}.safetensors", paths.runs() / model
+        path = saved if os.path.lexists(saved) else run
+        if not os.path.lexists(path):
+            path = find(model).path  # a shipped one, or none
+    if not os.path.lexists(path):
+        raise ModelError(f"there is no {path}", "What there is: ddpm models list")
+    folder = os.path.realpath(path.parent)
+    if folder == os.path.realpath(paths.models()) and path.suffix == ".safetensors":
+        return paths.models() / path.name
+    is_any_folder = is_folder(path) or path.is_symlink()  # a link may lead nowhere
+    if folder == os.path.realpath(paths.runs()) and is_any_folder and path.name != "..":
+        return paths.runs() / path.name
+    if folder == os.path.realpath(paths.shipped() / "weights"):
+        raise UsageError(f"{path.stem} ships with ddpm and stays", "Those that can go: ddpm models list")
+    raise UsageError(
+        f"{path} is neither in {paths.models()} nor a run in {paths.runs()}, and nothing else is removed",
+        "Delete it with the means of your system.",
+    )
+
+
+def remove(path: Path) -> int:
+    """Remove what :func:`removable` named; of a link the link alone, never what it points to.
+
+    Returns:
+        Bytes freed.
+
+    Raises:
+        ResourceError: the system refuses.
+    """
+    freed = 0 if path.is_symlink() else size_on_disk(path)
+    try:
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+        else:
+            shutil.rmtree(path)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot remove {path}: {(error.strerror or str(error)).lower()}",
+            "Check who owns it: ls -ld, and whether the disk is read-only.",
+        ) from error
+    return freed

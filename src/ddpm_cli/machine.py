@@ -1,13 +1,17 @@
-"""The machine under a network: its device, the precision it is fast in, its threads, its compiler."""
+"""The machine under a network: its device, the precision it is fast in, its threads, its memory, its compiler.
+
+Invariant: what a container may use counts, not what the machine around it has.
+"""
 
 import contextlib
 import json
+import math
 import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 
 import torch
 
@@ -91,11 +95,18 @@ def _matrix_seconds(dtype: torch.dtype) -> float:
     return min(times)
 
 
-def processor() -> str:
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What the processor calls itself, or else its kind: `x86_64`, `arm64`."""
+    lines: list[str] = []
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").splitlines()
-        return next(line.partition(":")[2].strip() for line in [*lines, "model name:"] if line.startswith("model name"))
-    return platform.processor()
+        lines = cpuinfo.read_text(encoding="ascii", errors="ignore").splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(filter(None, names), "") or platform.processor() or platform.machine()
+
+
+# --- threads and memory ---------------------------------------------------------------------------------------------
+
+ROOT = Path("/")
 
 
 def use_available_threads() -> int:
@@ -105,10 +116,117 @@ def use_available_threads() -> int:
     """
     if os.environ.get("OMP_NUM_THREADS"):
         return torch.get_num_threads()
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Only ever fewer: torch knows about hyperthreads and efficiency cores.
-    torch.set_num_threads(max(1, min(count, torch.get_num_threads())))
+    torch.set_num_threads(max(1, min(available_processors(), torch.get_num_threads())))
     return torch.get_num_threads()
+
+
+def available_processors(root: Path = ROOT) -> int:
+    """How many processors this process may use: those it is bound to, and no more than its container's share, rounded
+    up.
+
+    Args:
+        root: of the file system that tells about containers.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = processor_share(root)
+    return max(1, bound if share is None else min(bound, math.ceil(share)))
+
+
+def processor_share(root: Path = ROOT) -> float | None:
+    """How many processors' time a container grants, 1.5 say; None: no limit, or no container.
+
+    A group inside others has the least of their shares.
+
+    References:
+        Linux, Documentation/admin-guide/cgroup-v2.rst (cpu.max), scheduler/sched-bwc.rst (cpu.cfs_quota_us).
+    """
+    shares = []
+    for folder in _groups("cpu", root):
+        # v2 has both numbers in one file, and "max" for no limit; v1 in two, and -1.
+        words = _words(folder / "cpu.max") or _words(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")
+        if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):
+            shares.append(int(words[0]) / int(words[1]))
+    return min(shares, default=None)
+
+
+def memory(root: Path = ROOT) -> tuple[int | None, int | None]:
+    """Bytes of memory this process may use in all, and those that are still free; None: not known here.
+
+    Within a container its limit counts; what it holds of files that are not in use can be had back, so it counts as
+    free.
+
+    References:
+        Linux, Documentation/admin-guide/cgroup-v2.rst (memory.max), cgroup-v1/memory.rst; filesystems/proc.rst.
+    """
+    lines = map(str.split, _lines(root / "proc/meminfo"))
+    machine = {words[0]: int(words[1]) * 1024 for words in lines if len(words) > 1 and words[1].isdecimal()}
+    total, free = machine.get("MemTotal:"), machine.get("MemAvailable:")
+    if total is None and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):  # not on Linux
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    totals, frees = [total], [free]
+    for folder in _groups("memory", root):
+        limit = _number(folder / "memory.max", folder / "memory.limit_in_bytes")
+        used = _number(folder / "memory.current", folder / "memory.usage_in_bytes")
+        if limit is not None and limit < 2**60:  # v1 writes "no limit" as a huge number
+            totals.append(limit)
+            frees.append(None if used is None else max(0, limit - used + _idle_files(folder)))
+    known = [[number for number in numbers if number is not None] for numbers in (totals, frees)]
+    return min(known[0], default=None), min(known[1], default=None)
+
+
+def _groups(controller: str, root: Path) -> Iterator[Path]:
+    """The folders that tell the limits of this process's control groups, from its own to the outermost one visible.
+
+    Inside a container the path of the own group may be one of the host's that is not visible here; then the folders
+    above it are, down to the mount point, which is the container's own group.
+    """
+    mounts = root / "sys/fs/cgroup"
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = f"{line}::".split(":", 2)
+        if not controllers:
+            places = {mounts, mounts / "unified"}  # v2 alone, or beside v1
+        elif controller in controllers.split(","):
+            places = {mounts / controller, mounts / controllers}
+        else:
+            continue
+        own = PurePosixPath(path.removesuffix("::")).parts[1:]
+        depths = range(len(own), 0, -1) if ".." not in own else ()  # "..": outside of what is visible here
+        for place in places:
+            yield from (place.joinpath(*own[:depth]) for depth in depths)
+            yield place
+
+
+def _idle_files(group: Path) -> int:
+    """Bytes of files that a group keeps in memory and has not used lately."""
+    fields = dict(line.split()[:2] for line in _lines(group / "memory.stat") if len(line.split()) > 1)
+    idle = fields.get("total_inactive_file", fields.get("inactive_file", ""))  # v1 counts the groups below apart
+    return int(idle) if idle.isdecimal() else 0
+
+
+def _number(*paths: Path) -> int | None:
+    """The number in the first of some files that has one."""
+    return next((int(word) for word in _words(*paths) if word.isdecimal()), None)
+
+
+def _words(*paths: Path) -> list[str]:
+    return [word for path in paths for line in _lines(path) for word in line.split()]
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of one of the system's files; none where it has none or does not show it."""
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return []
+
+
+# --- the compiler ---------------------------------------------------------------------------------------------------
+
+
+def compilers(on_cpu: bool) -> list[str]:
+    """The compilers that can build kernels here, the one taken first; empty: none is installed."""
+    wanted = [os.environ.get("CXX", "g++"), "clang++"] if on_cpu else [os.environ.get("CC", "gcc"), "clang"]
+    return list(filter(shutil.which, wanted))
 
 
 def compile_network(network: torch.nn.Module, say: Callable[[str], None]) -> None:
@@ -118,9 +236,8 @@ def compile_network(network: torch.nn.Module, say: Callable[[str], None]) -> Non
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.cache() / "inductor"))
     on_cpu = next(network.parameters()).device.type == "cpu"
-    compilers = [os.environ.get("CXX", "g++"), "clang++"] if on_cpu else [os.environ.get("CC", "gcc"), "clang"]
-    if not any(map(shutil.which, compilers)):
-        say(f"not compiling: no {' or '.join(compilers)} was found")
+    if not compilers(on_cpu):
+        say(f"not compiling: no {'C++' if on_cpu else 'C'} compiler was found")
         return
     say("compiling the network; the first steps take long")
     network.compile()

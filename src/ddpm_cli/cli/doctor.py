@@ -1,0 +1,67 @@
+"""``ddpm doctor``: what is wrong with this installation, and what to type."""
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ddpm_cli.cli import _options as o
+from ddpm_cli.cli._output import Output, aligned
+from ddpm_cli.errors import ResourceError
+
+if TYPE_CHECKING:
+    from ddpm_cli.diagnosis import Finding
+
+COLOURS = {"ok": 32, "warning": 33, "problem": 31}  # green, yellow, red
+
+
+def doctor(context: typer.Context, config: o.Config = None, json: o.Json = False, quiet: o.Quiet = False) -> None:
+    """Look for what is wrong with this installation, and say what to type.
+
+    Looks at versions, whether the libraries work, device, threads, memory, environment, settings, data directory, disk,
+    and at every byte of the data and weights that ship with ddpm. It takes some seconds.
+
+    Exit code 0: all is well, but for warnings; 6: there is a problem, so some of ddpm does not work.
+    """
+    from ddpm_cli import diagnosis
+
+    out = Output(json, quiet)
+    if sys.stderr.isatty():
+        out.note("looking; this takes some seconds")
+    root: Any = context.find_root()
+    findings = diagnosis.examine(lambda: o.read_settings(root))
+    out.document({"checks": [finding._asdict() for finding in findings]})
+    if sys.stdout.isatty():
+        out.result(_listing(findings))
+    else:
+        out.table(["name", "state", "found", "advice"], [_row(finding) for finding in findings])
+    counts = {state: sum(finding.state == state for finding in findings) for state in ("problem", "warning")}
+    ill = [f"{count} {state}{'s' if count > 1 else ''}" for state, count in counts.items() if count]
+    out.note(" and ".join(ill) or "all is well")
+    if counts["problem"]:
+        raise typer.Exit(ResourceError.exit_code)
+
+
+def _row(finding: "Finding") -> list[str]:
+    """A finding in one line for programs."""
+    return [" ".join(text.split()) for text in (finding.name, finding.state, finding.found, finding.advice)]
+
+
+def _listing(findings: "list[Finding]") -> str:
+    """The findings for people: what to do stands below what was found."""
+    rows = []
+    for name, state, found, advice in map(_row, findings):
+        rows.append((f"{state:9}{name}", found))
+        if advice:
+            rows.append(("", f"-> {advice}"))
+    text = aligned(rows)
+    if os.environ.get("NO_COLOR"):
+        return text
+    return re.sub(
+        rf"^({'|'.join(COLOURS)})",
+        lambda state: f"\x1b[{COLOURS[state[0]]}m{state[0]}\x1b[0m",
+        text,
+        flags=re.MULTILINE,
+    )
