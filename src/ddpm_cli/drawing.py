@@ -1,17 +1,74 @@
 """Images drawn from a model as pixels, with the way they came and where they come from."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddpm_cli import __version__
+from ddpm_cli import __version__, checkpoint, machine
 from ddpm_cli.checkpoint import Info, Weights
+from ddpm_cli.config import Device, Precision, SamplerConfig
 from ddpm_cli.errors import UsageError, unknown_name
 from ddpm_cli.render.images import Pixels, to_uint8
 from ddpm_cli.sampling import DiffusionModel, Step
-from ddpm_cli.sampling.model import check_images
+from ddpm_cli.sampling.model import check_images, evaluation_mode
+
+INNER_CPU, INNER_GPU = 16, 64  # images the network sees at once: enough to keep the processor busy, few to waste
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model on its device, with the sampler asked for.
+
+    Attributes:
+        model: what to draw from.
+        info: what its file says of it.
+        weights: which of its weights it draws with.
+        precision: what its network computes in.
+    """
+
+    model: DiffusionModel
+    info: Info
+    weights: Weights
+    precision: Precision
+
+
+def ready(
+    path: Path,
+    sampler: SamplerConfig | None = None,
+    *,
+    weights: Weights | None = None,
+    batch_size: int = 64,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> Ready:
+    """A model from its file, ready to be drawn from.
+
+    Args:
+        path: of the model.
+        sampler: how to draw; None: as the model says.
+        weights: which weights; None: the best it has.
+        batch_size: images that walk together.
+        device: where to compute.
+        precision: what to compute in.
+
+    Raises:
+        ModelError, ResourceError: as :func:`ddpm_cli.checkpoint.load` and :func:`ddpm_cli.machine.choose_device`.
+    """
+    chosen = machine.choose_device(device)
+    machine.use_available_threads()
+    loaded, info = checkpoint.load(path, weights)
+    dtype = machine.choose_precision(precision, chosen)
+    model = replace(
+        loaded,
+        denoiser=evaluation_mode(loaded.denoiser, chosen, dtype),
+        sampler=sampler or info.sampler,
+        batch_size=batch_size,
+        inner_batch=INNER_CPU if chosen.type == "cpu" else INNER_GPU,
+    )
+    return Ready(model, info, weights or info.weights[0], machine.PRECISIONS[dtype])
 
 
 @dataclass(frozen=True)
@@ -108,24 +165,22 @@ def choose_labels(text: str, classes: Sequence[str], images: Sequence[int]) -> l
     return [chosen[image % len(chosen)] for image in images]
 
 
-def provenance(
-    model: DiffusionModel, info: Info, weights: Weights, precision: str, seed: int, images: Sequence[int]
-) -> dict[str, Any]:
+def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]:
     """How to draw these images again; what a method does not have is left out."""
-    config = model.sampler
+    model, config = ready.model, ready.model.sampler
     _, spacing = config.steps_and_spacing(model.schedule.timesteps)
     about = {
         "software": f"ddpm-cli {__version__}",
-        "model": info.id,
-        "weights": weights,
+        "model": ready.info.id,
+        "weights": ready.weights,
         "sampler": config.name,
         "steps": model.steps,
         "spacing": spacing,
         "eta": config.eta or 0.0 if config.name == "ddim" else None,
-        "variance": config.variance or "small" if config.name == "ddpm" else None,
+        "variance": config.variance_of(model.denoiser.learned_variance) if config.name == "ddpm" else None,
         "clip": config.clip,
         "guidance": config.guidance,
-        "precision": precision,
+        "precision": ready.precision,
         "seed": seed,
         "index": str(images[0]) if len(images) == 1 else f"{images[0]}-{images[-1]}",
     }

@@ -289,6 +289,26 @@ def test_variance_belongs_to_ddpm(ddpm: Any, drawn: Any) -> None:
     assert (drawn(*walk) != drawn(*walk, "--variance", "large")).any()
 
 
+def test_a_learned_variance_is_taken_by_itself_told_and_may_be_put_aside(
+    ddpm: Any, drawn: Any, home: Path, save_model: Any, cwd: Path
+) -> None:
+    save_model(home / "models" / "learned.safetensors", learned_variance=True)
+    walk = ["--model", "learned", "-n", 2, "--steps", 4, "--seed", 0, "--sampler", "ddpm"]
+    ddpm("sample", *walk, "-o", "grid.png").done()
+    assert text_of(cwd / "grid.png")["variance"] == "learned"
+    assert (drawn(*walk) == drawn(*walk, "--variance", "learned")).all()
+    assert (drawn(*walk) != drawn(*walk, "--variance", "small")).any()
+    guided = ddpm("sample", *walk, "--guidance", 2, "--json").done().json
+    assert (guided["variance"], guided["evaluations"]) == ("learned", 8)
+    for other in ("ddim", "dpm++2m", "dpm++2m-sde"):
+        assert "variance" not in ddpm("sample", *walk[:-1], other, "--json").done().json
+
+
+def test_a_variance_that_the_model_has_not_learned_is_2(ddpm: Any, cwd: Path) -> None:
+    ddpm("sample", *FEW, "--sampler", "ddpm", "--variance", "learned").refused(2, "learned no variance", "--variance")
+    assert list(cwd.iterdir()) == []
+
+
 def test_ddpm_of_small_variance_is_ddim_of_eta_1(drawn: Any) -> None:
     common = ["-n", 2, "--steps", 6, "--seed", 0, "--spacing", "uniform", "--precision", "float32"]
     ancestral, implicit = drawn(*common, "--sampler", "ddpm"), drawn(*common, "--sampler", "ddim", "--eta", 1)

@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,12 @@ import pytest
 import typer
 
 from ddpm_cli import __version__
+from pages import commands_in
 
-COMMANDS = ["", "train", "sample", "schedule", "schedule list", "schedule show", "schedule plot"]
+COMMANDS = ["", "train", "sample", "noise", "eval", "doctor"]
+COMMANDS += ["schedule", "schedule list", "schedule show", "schedule plot", "schedule compare"]
+COMMANDS += ["models", "models list", "models show", "models path", "models rm"]
+COMMANDS += ["data", "data list", "data fetch", "data path", "data rm"]
 HEAVY = ("torch", "torchvision", "matplotlib", "scipy", "skimage", "diffusers")
 PROBE = """
 import json, sys
@@ -56,7 +59,7 @@ def test_ddpm_alone_prints_help(ddpm: Any) -> None:
     assert alone.out == asked.out == short.out
     assert alone.out.startswith("Usage: ddpm ")
     assert alone.err == ""
-    for command in ("train", "sample", "schedule"):
+    for command in ("train", "sample", "noise", "eval", "schedule", "models", "data", "doctor"):
         assert f"\n  {command} " in alone.out
 
 
@@ -94,11 +97,7 @@ def test_every_help_page_ends_with_examples(ddpm: Any, command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_examples_name_commands_and_options_that_exist(ddpm: Any, command: str) -> None:
     for line in examples(ddpm(*command.split(), "--help").done().out):
-        for part in re.split(r"&&|\)", line.replace("$(", " && ")):
-            words = shlex.split(part)
-            if "ddpm" not in words:
-                continue
-            words = words[words.index("ddpm") + 1 :]
+        for words in commands_in(line):
             path = [word for word in words[:2] if f"{' '.join(words[: words.index(word) + 1])}" in COMMANDS]
             page = ddpm(*path, "--help").done().out
             assert path

@@ -17,7 +17,8 @@ from typing import Annotated
 import typer
 
 from ddpm_cli import __version__
-from ddpm_cli.cli import sample, schedule, train
+from ddpm_cli.cli import data, doctor, models, noise, sample, schedule, train
+from ddpm_cli.cli import eval as eval_
 from ddpm_cli.cli._options import EXAMPLES, read_settings
 from ddpm_cli.cli._output import ReaderGone
 from ddpm_cli.errors import DdpmError, ResourceError, UsageError
@@ -35,7 +36,14 @@ app = typer.Typer(
 )
 app.command("train", epilog=EXAMPLES["train"])(train.train)
 app.command("sample", epilog=EXAMPLES["sample"])(sample.sample)
+app.command("noise", epilog=EXAMPLES["noise"])(noise.noise)
+app.command("eval", epilog=EXAMPLES["eval"])(eval_.evaluate)
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
+app.command("doctor", epilog=EXAMPLES["doctor"])(doctor.doctor)
+
+GROUPS = {"schedule", "models", "data"}  # commands with commands below them
 
 
 def _version(wanted: bool) -> None:
@@ -53,7 +61,11 @@ def _root(
         typer.echo(context.get_help())
         raise typer.Exit
     if not {"-h", "--help"} & set(context.obj or ()):  # help can be read even where the settings are wrong
-        read_settings(context)
+        try:
+            read_settings(context)
+        except (DdpmError, OSError):
+            if context.invoked_subcommand != "doctor":  # which says itself what is wrong with them
+                raise
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,7 +123,7 @@ def _guess(message: str) -> str:
 def _command(argv: Sequence[str] | None) -> str:
     """The command that was typed: "ddpm schedule show"."""
     words = ["ddpm", *(sys.argv[1:] if argv is None else argv)]
-    depth = 3 if words[1:2] == ["schedule"] else 2
+    depth = 3 if words[1:2] and words[1] in GROUPS else 2
     return " ".join(words[: next((k for k, word in enumerate(words[:depth]) if word.startswith("-")), depth)])
 
 

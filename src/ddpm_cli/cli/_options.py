@@ -1,10 +1,11 @@
 """Options that several commands share, their settings from files, and the examples that end each help page."""
 
+import os
 import secrets
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -37,6 +38,26 @@ EXAMPLES = {
         "ddpm sample --sampler ddpm --trajectory walk.png --animate walk.gif",
         "ddpm sample -n 1000 --seed 0 -o samples.npz",
     ),
+    "eval": _examples(
+        "ddpm eval",
+        "ddpm eval mnist --metrics labels -n 1000 --guidance 1.5",
+        "ddpm eval samples.npz --reference mnist --plot scores.png",
+        "ddpm eval --metrics ssim -n 64 --json | python -m json.tool",
+    ),
+    "noise": _examples(
+        "ddpm noise photo.jpg",
+        "cat photo.jpg | ddpm noise - --at 0,5%,25%,50%,75%,100% -o strip.png",
+        "ddpm noise --dataset mnist --index 7 --at 500 -o one.png",
+        "ddpm noise --dataset mnist --process naive --schedule linear -o naive.gif",
+        "ddpm noise --view density -o density.png",
+        "ddpm noise --view posterior --pixel 14,10 -o pixel.png",
+    ),
+    "models": _examples("ddpm models list", "ddpm models show mnist", "ddpm models rm OLD-RUN --yes"),
+    "models list": _examples("ddpm models list", "ddpm models list --json | python -m json.tool"),
+    "models show": _examples("ddpm models show", "ddpm models show mnist --json"),
+    "models path": _examples("ddpm models path mnist", 'cp "$(ddpm models path mnist)" mine.safetensors'),
+    "models rm": _examples("ddpm models rm OLD-RUN", "ddpm models rm OLD-RUN OLDER-RUN --yes"),
+    "doctor": _examples("ddpm doctor", "ddpm doctor --json | python -m json.tool"),
     "schedule list": _examples("ddpm schedule list"),
     "schedule show": _examples(
         "ddpm schedule show --kind linear --timesteps 100",
@@ -47,6 +68,20 @@ EXAMPLES = {
         "ddpm schedule plot --kind cosine",
         "ddpm schedule plot --kind linear --beta-end 0.03 -o linear.svg",
     ),
+    "schedule compare": _examples(
+        "ddpm schedule compare",
+        "ddpm schedule compare linear cosine --timesteps 200 -o compare.png",
+        "ddpm schedule compare --kind linear,sigmoid --from-file betas.csv -o table.csv",
+    ),
+    "data": _examples("ddpm data list", "ddpm data fetch fashion-mnist"),
+    "data list": _examples("ddpm data list", "ddpm data list --json | python -m json.tool"),
+    "data fetch": _examples(
+        "ddpm data fetch fashion-mnist",
+        "ddpm data fetch kmnist cifar10",
+        'folder=$(ddpm data fetch --quiet svhn) && ls "$folder"',
+    ),
+    "data path": _examples("ddpm data path mnist", 'ls "$(ddpm data path mnist)"'),
+    "data rm": _examples("ddpm data rm cifar10", "ddpm data rm --yes emnist svhn"),
 }
 
 
@@ -177,3 +212,19 @@ def is_typed(context: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line itself."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+Format = Literal["png", "gif", "npz", "folder"]
+
+
+def output_format(output: str, asked: str | None) -> Format:
+    """What to write: as asked, else by the suffix; a folder is one that exists or ends in a slash."""
+    if output == "-":
+        return cast(Format, asked or "png")
+    suffix = Path(output).suffix.lower().removeprefix(".")
+    if asked is None and (Path(output).is_dir() or output.endswith(("/", os.sep))):
+        return "folder"
+    if asked is None and suffix not in ("png", "gif", "npz"):
+        found = f"ends in .{suffix}" if suffix else "has no suffix"
+        raise UsageError(f"{output} {found}, expected .png, .gif, .npz, or a folder with a slash at its end")
+    return cast(Format, asked or suffix)

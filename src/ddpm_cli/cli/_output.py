@@ -6,7 +6,9 @@ Invariant: stdout holds the result of the command and nothing else; with --json 
 import contextlib
 import json
 import math
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,12 +83,13 @@ class Output:
         from rich import box
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for number, name in enumerate(head):
             table.add_column(name, justify="right" if _is_number(rows, number) else "left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # a str would be read as markup
         Console().print(table)
 
     def bytes(self, data: bytes) -> None:
@@ -98,6 +101,19 @@ class Output:
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             _reader_gone()
+
+    def agreed(self, question: str, yes: bool) -> bool:
+        """Whether the user wants what cannot be undone: said with --yes, else asked for on the terminal.
+
+        Raises:
+            UsageError: nobody can be asked.
+        """
+        if yes:
+            return True
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError("this removes files, and there is no terminal to ask on", "Say so beforehand: --yes")
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def check_dash(self, path: str | Path | None) -> None:
         """Refuse `-o -` where bytes would do harm.
@@ -202,6 +218,17 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def aligned(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values in two columns for a terminal: long values go on below their beginning, no path is broken."""
+    margin = max(len(name) for name, _ in rows) + 2
+    room = max(20, shutil.get_terminal_size().columns - margin)
+    lines = []
+    for name, value in rows:
+        broken = textwrap.wrap(value, room, break_long_words=False, break_on_hyphens=False)
+        lines += [f"{head:{margin}}{part}" for head, part in zip([name, *[""] * len(broken)], broken, strict=False)]
+    return "\n".join(lines)
 
 
 def _reader_gone() -> NoReturn:

@@ -1,31 +1,27 @@
 """``ddpm sample``: from a model to images, with their provenance written into them."""
 
-import dataclasses
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ddpm_cli import files
 from ddpm_cli.cli import _options as o
+from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output, duration
-from ddpm_cli.config import Device, Precision, Sampler, SamplerConfig, Spacing, Variance
+from ddpm_cli.config import Sampler, Spacing, Variance
 from ddpm_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from ddpm_cli.checkpoint import Info, Weights
     from ddpm_cli.drawing import Drawing
     from ddpm_cli.render.images import Pixels
     from ddpm_cli.sampling import DiffusionModel
 
-Format = Literal["png", "gif", "npz", "folder"]
 COLUMN_EVERY = 100  # levels between two columns of a trajectory
 ROWS = 8  # images in a trajectory
 FRAMES = 60  # at most, in an animation
-INNER_CPU, INNER_GPU = 16, 64  # images the network sees at once: enough to keep the processor busy, few to waste
 ANIMATED = 64  # images at most, in an animation
 
 
@@ -67,7 +63,10 @@ def sample(
         float | None, typer.Option(metavar="X", help="Of ddim: 0 deterministic to 1 ancestral.  [default: 0]")
     ] = None,
     variance: Annotated[
-        Variance | None, typer.Option(help="Of ddpm: small (btilde) or large (beta).  [default: small]")
+        Variance | None,
+        typer.Option(
+            help="Of ddpm: small (btilde), large (beta) or learned.  [default: learned where the model has, else small]"
+        ),
     ] = None,
     spacing: Annotated[
         Spacing | None, typer.Option(help="How steps are spread over the levels.  [default: the method's]")
@@ -105,16 +104,18 @@ def sample(
     """
     out = Output(json, quiet, verbose)
     out.check_dash(output)
-    kind = _format(output, file_format)
+    kind = o.output_format(output, file_format)
     for place in filter(None, (Path(output) if output != "-" else None, trajectory, animate)):
         files.check_place(place, may_be_folder=kind == "folder" and place == Path(output))
     _check_suffix(trajectory, ".png", "--trajectory")
     _check_suffix(animate, ".gif", "--animate")
     changes = {"steps": steps, "eta": eta, "variance": variance, "spacing": spacing, "guidance": guidance, "clip": clip}
-    loaded, info, used = _load(model, weights, sampler, changes, batch_size, device, precision, out)
+    found, info = named(model, out)
+    how = info.sampler.changed(sampler, changes)
     from ddpm_cli import drawing
 
-    chosen = o.chosen_seed(seed)
+    ready = drawing.ready(found.path, how, weights=weights, batch_size=batch_size, device=device, precision=precision)
+    loaded, chosen = ready.model, o.chosen_seed(seed)
     images = range(first, first + number)
     labels = drawing.choose_labels(label, loaded.classes, images) if label is not None else None
     watched = max(ROWS if trajectory else 0, ANIMATED if animate or kind == "gif" else 0)
@@ -122,7 +123,7 @@ def sample(
     with out.progress("sampling", "image steps") as live:
         drawn = drawing.draw(loaded, chosen, images, labels, watched, lambda done, total: live.update(done, total, ""))
     seconds = time.perf_counter() - begun
-    about = drawing.provenance(loaded, info, used, _precision_of(loaded), chosen, images)
+    about = drawing.provenance(ready, chosen, images)
     written = {"output": Path(output)}
     for name, path, picture in (("trajectory", trajectory, _walk), ("animation", animate, _film)):
         if path is not None:
@@ -136,66 +137,12 @@ def sample(
     out.note(f"{number} images in {duration(seconds)}, {loaded.evaluations} network evaluations each{again}")
 
 
-def _format(output: str, asked: str | None) -> Format:
-    """What to write: as asked, else by the suffix; a folder is one that exists or ends in a slash."""
-    if output == "-":
-        return cast(Format, asked or "png")
-    suffix = Path(output).suffix.lower().removeprefix(".")
-    if asked is None and (Path(output).is_dir() or output.endswith(("/", os.sep))):
-        return "folder"
-    if asked is None and suffix not in ("png", "gif", "npz"):
-        found = f"ends in .{suffix}" if suffix else "has no suffix"
-        raise UsageError(f"{output} {found}, expected .png, .gif, .npz, or a folder with a slash at its end")
-    return cast(Format, asked or suffix)
-
-
 def _check_suffix(path: Path | None, suffix: str, option: str) -> None:
     if path is not None and path.suffix.lower() != suffix:
         raise UsageError(f"{option} writes a {suffix} file, found {path}")
 
 
-def _load(
-    name: str | None,
-    weights: "Weights | None",
-    sampler: Sampler | None,
-    changes: Mapping[str, Any],
-    batch_size: int,
-    device: Device,
-    precision: Precision,
-    out: Output,
-) -> "tuple[DiffusionModel, Info, Weights]":
-    """The model that is meant, on its device, with the sampler asked for."""
-    from ddpm_cli import checkpoint, library
-
-    found = library.find(name)
-    info = checkpoint.read_info(found.path)
-    given = {key: value for key, value in changes.items() if value is not None}
-    base = info.sampler
-    if sampler is not None and sampler != base.name:
-        base = SamplerConfig(name=sampler, guidance=base.guidance, clip=base.clip)
-    config = dataclasses.replace(base, **given)
-    out.note(f"model {found.name} ({found.origin}, {info.id[:12]})")
-    out.detail(f"file {found.path}, {info.parameters:,} parameters, {info.flops / 1e9:.3g} GFLOP an image")
-
-    from ddpm_cli import machine
-    from ddpm_cli.sampling.model import evaluation_mode
-
-    chosen = machine.choose_device(device)
-    machine.use_available_threads()
-    loaded, info = checkpoint.load(found.path, weights)
-    ready = evaluation_mode(loaded.denoiser, chosen, machine.choose_precision(precision, chosen))
-    inner = INNER_CPU if chosen.type == "cpu" else INNER_GPU
-    loaded = dataclasses.replace(loaded, denoiser=ready, sampler=config, batch_size=batch_size, inner_batch=inner)
-    return loaded, info, weights or info.weights[0]
-
-
-def _precision_of(model: "DiffusionModel") -> str:
-    from ddpm_cli.machine import PRECISIONS
-
-    return PRECISIONS[next(model.denoiser.parameters()).dtype]
-
-
-def _write(drawn: "Drawing", output: Path, kind: Format, about: Mapping[str, Any], first: int, out: Output) -> None:
+def _write(drawn: "Drawing", output: Path, kind: o.Format, about: Mapping[str, Any], first: int, out: Output) -> None:
     """Write the images in one of the formats."""
     from ddpm_cli.drawing import as_text
     from ddpm_cli.render.grid import grid

@@ -1,0 +1,338 @@
+"""Judging a model, or any set of images, against real ones.
+
+Invariant: a figure never goes without its protocol: what was judged, how many, how they were drawn, against which
+images, by which network. Beside every figure stands what real images get.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli import data, drawing, features, files, paths
+from ddpm_cli.config import METRICS, Metric, Shape
+from ddpm_cli.data import ImageSet, npz
+from ddpm_cli.errors import DataError, ResourceError, UsageError
+from ddpm_cli.features import FeatureNetwork, Seen
+from ddpm_cli.metrics import judge_labels, ssim
+from ddpm_cli.metrics.ssim import RANGE, WINDOW
+from ddpm_cli.render.images import Pixels
+from ddpm_cli.seeds import generator
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Images to judge.
+
+    Attributes:
+        images: uint8 (N, C, H, W).
+        asked: the class each was asked to be, (N,), or None.
+        classes: names of these classes.
+        origin: where the images come from, as it enters the protocol.
+        model: id of the model that drew them the way it does by default; empty for any others.
+    """
+
+    images: Pixels
+    asked: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+    origin: Mapping[str, Any]
+    model: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Real images to compare with.
+
+    Attributes:
+        images: the set.
+        split: which part of it, "test" or "train"; "all" for one without parts.
+        seed: of the order in which its images are taken.
+    """
+
+    images: ImageSet
+    split: str
+    seed: int
+
+    def pairs(self, count: int) -> tuple[ImageSet, ImageSet]:
+        """Twice so many images in a random order: none meets itself, none comes twice while there are others."""
+        total = len(self.images.images)
+        order = generator("evaluate", self.seed, "reference").permutation(total)
+        rows = np.arange(count)
+        apart = max(1, min(count, total // 2))
+        return _chosen(self.images, order[rows % total]), _chosen(self.images, order[(rows + apart) % total])
+
+
+def _chosen(images: ImageSet, rows: NDArray[np.int64]) -> ImageSet:
+    labels = images.labels[rows] if images.labels is not None else None
+    return ImageSet(images.name, images.images[rows], labels, images.classes)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found.
+
+    Attributes:
+        metrics: name of a metric -> its figures, plain JSON values.
+        protocol: how they were found, plain JSON values.
+        model: id of the model judged; empty for images from files, or drawn another way than by default.
+    """
+
+    metrics: dict[str, Any]
+    protocol: dict[str, Any]
+    model: str
+
+
+# --- what is judged, and against what -------------------------------------------------------------------------------
+
+
+def drawn(ready: drawing.Ready, number: int, seed: int, progress: Callable[[int, int], None]) -> Subject:
+    """Images 0..number-1 of a seed, with classes drawn from the seed where the model has some.
+
+    Args:
+        ready: the model, and how it is drawn from.
+        number: how many.
+        seed: the seed.
+        progress: takes steps done and in all, of all images.
+    """
+    model, images = ready.model, range(number)
+    result = drawing.draw(model, seed, images, progress=progress)
+    about = drawing.provenance(ready, seed, images)
+    asked = None if result.labels is None else np.array(result.labels, np.int64)
+    as_it_comes = model.sampler == ready.info.sampler and ready.weights == ready.info.weights[0]
+    return Subject(
+        result.images,
+        asked,
+        model.classes,
+        {**about, "evaluations": model.evaluations},
+        ready.info.id if as_it_comes else "",
+    )
+
+
+def from_files(source: str | bytes, number: int | None, say: Callable[[str], None]) -> Subject:
+    """Images of a folder or an NPZ archive; the first of them where fewer are wanted.
+
+    Args:
+        source: path of a folder or an archive, or the bytes of an archive.
+        number: how many; None: all.
+        say: takes sentences for the user.
+
+    Raises:
+        DataError: missing, unreadable, or no images.
+    """
+    found = read(source, say)
+    count = len(found.images) if number is None else number
+    if count > len(found.images):
+        say(f"there are only {len(found.images):,} images: all are judged")
+    # Evenly spread: a folder is sorted by class.
+    chosen = found if count >= len(found.images) else found.spread(count)
+    name = "standard input" if isinstance(source, bytes) else str(paths.absolute(source))
+    return Subject(chosen.images, chosen.labels, chosen.classes, {"images": name})
+
+
+def read(source: str | bytes, say: Callable[[str], None]) -> ImageSet:
+    """A folder of images or an NPZ archive, by its path or its bytes.
+
+    Raises:
+        DataError: missing, unreadable, or no images.
+    """
+    if isinstance(source, bytes):
+        return npz.read(source, "standard input")
+    if source.lower().endswith(".npz"):
+        return npz.read(paths.absolute(source), source)
+    if not data.is_path(source):
+        raise DataError(f"there is no folder or .npz file {source}", "Name one, or a model: ddpm models list")
+    return data.load(source, say=say)
+
+
+def reference(
+    name: str | None,
+    shape: Shape,
+    trained_on: str,
+    seed: int,
+    *,
+    data_dir: Path | None,
+    offline: bool,
+    say: Callable[[str], None],
+    progress: data.Progress,
+) -> Reference:
+    """The real images to compare with: those named, else the test images of the set that the model learned.
+
+    Args:
+        name: a known set, NAME:train for its training images, a folder or an NPZ archive; None: to be guessed.
+        shape: of the images to judge.
+        trained_on: the data set of its model; empty for images from files.
+        seed: of the order.
+        data_dir: where to look for the files of a known set first.
+        offline: never ask the network.
+        say: takes sentences for the user.
+        progress: takes bytes done and in all while files are fetched.
+
+    Raises:
+        UsageError: none was named and none can be guessed; or they are of another size, or only one.
+        DataError, ResourceError: as :func:`ddpm_cli.data.load`.
+    """
+    if name is None and trained_on in data.KNOWN:
+        name = trained_on
+    if name is None and not trained_on and shape == data.KNOWN["mnist"].shape:
+        name = "mnist"
+        say("comparing with mnist; another set: --reference NAME|FOLDER")
+    if name is None:
+        raise UsageError(
+            "there are no real images to compare with",
+            "Name some: --reference NAME|FOLDER, the data set the model was trained on, say.",
+        )
+    known, _, split = name.partition(":")
+    if known in data.KNOWN:
+        if split not in ("", "train", "test"):
+            raise UsageError(f"--reference {name} names the part {split!r}, expected train or test")
+        which: data.Split = "train" if split == "train" else "test"
+        images = data.load(known, split=which, data_dir=data_dir, offline=offline, say=say, progress=progress)
+        found = Reference(images, which, seed)
+    else:
+        found = Reference(read(name, say), "all", seed)
+    if found.images.shape != shape:
+        judged, real = ("x".join(map(str, size)) for size in (shape, found.images.shape))
+        raise UsageError(
+            f"the images to judge are {judged}, and those of {found.images.name} are {real}",
+            "Name others to compare with: --reference NAME|FOLDER",
+        )
+    if len(found.images.images) < 2:
+        raise UsageError(f"{found.images.name} has only one image", "Name more to compare with: --reference FOLDER")
+    return found
+
+
+# --- judging --------------------------------------------------------------------------------------------------------
+
+
+def choose(wanted: Sequence[Metric], against: Reference, say: Callable[[str], None]) -> list[Metric]:
+    """The metrics wanted, or all that can be had beside these real images; asked before anything long begins.
+
+    Raises:
+        UsageError: a metric that was asked for cannot be had.
+    """
+    if against.images.name in features.PINNED and against.split != "all":
+        return list(wanted or METRICS)
+    lacking = f"there is no feature network for {against.images.name}, only for {', '.join(features.PINNED)}"
+    if "labels" in wanted:
+        raise UsageError(lacking, "Leave labels out: --metrics ssim")
+    if not wanted:
+        say(f"no labels: {lacking}")
+    return list(wanted) or [name for name in METRICS if name != "labels"]
+
+
+def evaluate(subject: Subject, against: Reference, chosen: Sequence[Metric], say: Callable[[str], None]) -> Evaluation:
+    """The figures of some metrics, with their protocol.
+
+    Args:
+        subject: what to judge.
+        against: real images of the same size.
+        chosen: which metrics.
+        say: takes sentences for the user.
+    """
+    protocol: dict[str, Any] = {
+        "number": len(subject.images),
+        **subject.origin,
+        "reference": {
+            "data": against.images.name,
+            "split": against.split,
+            "images": len(against.images.images),
+            "seed": against.seed,
+        },
+    }
+    metrics: dict[str, Any] = {}
+    if "ssim" in chosen:
+        metrics["ssim"] = _ssim(subject, against)
+        protocol["ssim"] = {"window": WINDOW, "data_range": RANGE, "pairs": "random"}
+    if "labels" in chosen:
+        network = features.load(against.images.name)
+        metrics["labels"] = _labels(subject, against, network, say)
+        protocol["features"] = {"data": network.data, "id": network.id}
+    return Evaluation(metrics, protocol, subject.model)
+
+
+def _ssim(subject: Subject, against: Reference) -> dict[str, Any]:
+    """Each image with a random real one, and as many random pairs of real ones."""
+    real, others = against.pairs(len(subject.images))
+    return {**_spread(ssim(subject.images, real.images)), "real": _spread(ssim(real.images, others.images))}
+
+
+def _spread(values: NDArray[np.float64]) -> dict[str, Any]:
+    """Mean, standard deviation, the standard error of the mean, and the values themselves."""
+    std = float(values.std(ddof=1)) if len(values) > 1 else None
+    return {
+        "mean": float(values.mean()),
+        "std": std,
+        "standard_error": None if std is None else std / len(values) ** 0.5,
+        "values": values.round(6).tolist(),
+    }
+
+
+def _labels(
+    subject: Subject, against: Reference, network: FeatureNetwork, say: Callable[[str], None]
+) -> dict[str, Any]:
+    asked = _asked(subject, network.classes)
+    if asked is None and subject.asked is not None:
+        say(f"the classes {', '.join(subject.classes[:3])}... are not those of {network.data}: no accuracy")
+    real, _ = against.pairs(len(subject.images))
+    seen: Seen = network.see(subject.images)
+    return {
+        "classes": list(network.classes),
+        **judge_labels(seen.probabilities, asked)._asdict(),
+        "real": judge_labels(network.see(real.images).probabilities, real.labels)._asdict(),
+    }
+
+
+def _asked(subject: Subject, classes: tuple[str, ...]) -> NDArray[np.int64] | None:
+    """The classes asked for, as numbers of the network's classes; by name, or by number where they have no names."""
+    if subject.asked is None:
+        return None
+    if all(name in classes for name in subject.classes):
+        return np.array([classes.index(name) for name in subject.classes])[subject.asked]
+    numbers = subject.classes == tuple(map(str, range(len(subject.classes))))
+    return subject.asked if numbers and len(subject.classes) <= len(classes) else None
+
+
+# --- what is kept ---------------------------------------------------------------------------------------------------
+
+
+def remember(found: Evaluation) -> None:
+    """Keep the figures of a model, below its id, for ``ddpm models``; those of more images go before those of fewer.
+
+    Nothing is kept of images from files, and a folder that cannot be written is no reason to lose an evaluation.
+    """
+    if not found.model:
+        return
+    path = paths.cache() / "evaluations" / f"{found.model}.json"
+    kept = recall(found.model)
+    for name, figures in found.metrics.items():
+        before = kept["protocol"].get(name, {}).get("number", 0)
+        if found.protocol["number"] >= before:
+            kept["metrics"][name] = _summary(figures)
+            kept["protocol"][name] = found.protocol
+    try:
+        files.write_bytes(path, (json.dumps(kept, allow_nan=False) + "\n").encode())
+    except (ResourceError, ValueError):
+        return
+
+
+def _summary(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures without the value of every single image."""
+    return {
+        key: _summary(value) if isinstance(value, Mapping) else value
+        for key, value in figures.items()
+        if key != "values"
+    }
+
+
+def recall(model: str) -> dict[str, dict[str, Any]]:
+    """What is known of a model's quality: name of a metric -> its figures, and its protocol."""
+    path = paths.cache() / "evaluations" / f"{model}.json"
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return {key: dict(kept[key]) for key in ("metrics", "protocol")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {"metrics": {}, "protocol": {}}

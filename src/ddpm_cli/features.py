@@ -1,0 +1,115 @@
+"""What a pinned classifier sees in images: features to compare sets with, and classes.
+
+Two small networks ship with the package, for MNIST and Fashion-MNIST. Invariant: a figure names the network it was
+made with by its id, and a network under a known name always has the id written here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpm_cli import checkpoint, machine, paths
+from ddpm_cli.errors import ModelError, UsageError
+from ddpm_cli.networks.classifier import SIDE, Classifier
+from ddpm_cli.render.images import Pixels
+
+KIND = "features"
+BATCH = 500  # images at once; on a CPU larger ones gain nothing
+# Data set -> id of its network. A new one is another yardstick: figures of the two cannot be compared.
+PINNED = {
+    "mnist": "9ac7b8cecca48be7e4c813aa20ef996e15f9c90986aeb316b1cf525f423117c4",
+    "fashion-mnist": "cf4ec973cc76459f38c72d48f23fed8d3ed97a3e0f64e765df41ad7e5db22df6",
+}
+
+
+class Seen(NamedTuple):
+    """What a network sees in N images: features (N, 64) and the probability of each class (N, K), both float32."""
+
+    features: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """A pinned classifier, ready to be asked.
+
+    Attributes:
+        data: the set it knows.
+        classes: names of its classes.
+        id: sha256 over its description and its tensors.
+        network: in evaluation mode.
+    """
+
+    data: str
+    classes: tuple[str, ...]
+    id: str
+    network: Classifier
+
+    @torch.no_grad()
+    def see(self, images: Pixels) -> Seen:
+        """Features and class probabilities of images, uint8 (N, 1, 28, 28).
+
+        Raises:
+            UsageError: images of another shape.
+        """
+        if images.shape[1:] != (1, SIDE, SIDE):
+            raise UsageError(
+                f"the images are {'x'.join(map(str, images.shape[1:]))}, and the feature network of {self.data} "
+                f"sees 1x{SIDE}x{SIDE}",
+                "Ask for other metrics: --metrics ssim.",
+            )
+        features, probabilities = [], []
+        for _, x in batches(images):
+            features.append(self.network.features(x))
+            probabilities.append(self.network.scores(features[-1]).softmax(1))
+        return Seen(torch.cat(features).numpy(), torch.cat(probabilities).numpy())
+
+
+def batches(images: Pixels) -> Iterator[tuple[slice, Tensor]]:
+    """Images as a network takes them, (b, C, H, W) float32 in [-1, 1], a batch at a time, with the rows they are."""
+    for start in range(0, len(images), BATCH):
+        rows = slice(start, start + BATCH)
+        x = torch.from_numpy(np.ascontiguousarray(images[rows])).float().div_(127.5).sub_(1)
+        yield rows, x.contiguous(memory_format=torch.channels_last)
+
+
+def load(data: str) -> FeatureNetwork:
+    """The pinned feature network of a data set, verified.
+
+    Raises:
+        UsageError: there is none for that set.
+        ModelError: the file is damaged or another than the pinned one.
+    """
+    if data not in PINNED:
+        raise UsageError(f"there is no feature network for {data}", f"There is one for each of: {', '.join(PINNED)}.")
+    machine.use_available_threads()
+    path = paths.shipped() / "weights" / "features" / f"{data}.safetensors"
+    return read(path, PINNED[data])
+
+
+def read(path: Path, expected: str) -> FeatureNetwork:
+    """A feature network from a file, which must have the id expected.
+
+    Raises:
+        ModelError: missing, damaged, or another network.
+    """
+    about, found = checkpoint.read_header(path)
+    description = {key: about.get(key) for key in ("kind", "data", "classes")}
+    classes = about.get("classes")
+    if about.get("kind") != KIND or not isinstance(classes, list):
+        raise ModelError(f"{path} holds no feature network", "Install ddpm-cli again.")
+    with torch.device("meta"):
+        network = Classifier(len(classes))
+    checkpoint.check_tensors(path, found, network.state_dict())
+    tensors = checkpoint.read_tensors(path)
+    if checkpoint.model_id(description, tensors) != expected:
+        raise ModelError(f"{path} is not the feature network it should be (its id differs)", "Install ddpm-cli again.")
+    network.load_state_dict(tensors, assign=True)
+    network.to(memory_format=torch.channels_last)
+    return FeatureNetwork(str(about["data"]), tuple(map(str, classes)), expected, network.eval().requires_grad_(False))

@@ -1,0 +1,166 @@
+"""``ddpm eval``: figures with their protocol, of a model, a run, a folder, an archive or stdin."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from ddpm_cli import data
+from ddpm_cli.render.images import npz
+
+
+@pytest.fixture
+def digits(cwd: Path) -> Path:
+    """Forty real test digits with their labels, as ``ddpm sample`` would write them."""
+    found = data.load("mnist", split="test", limit=40)
+    path = cwd / "digits.npz"
+    path.write_bytes(npz(found.images, found.labels))
+    return path
+
+
+@pytest.mark.usefixtures("model")
+def test_ssim_is_that_of_the_pairs_it_says(ddpm: Any, photos: Path) -> None:
+    found = ddpm("eval", "--metrics", "ssim", "-n", 5, "--reference", photos, "--seed", 3, "--json").done().json
+    ssim, protocol = found["metrics"]["ssim"], found["protocol"]
+    assert set(found["metrics"]) == {"ssim"}
+    assert len(ssim["values"]) == len(ssim["real"]["values"]) == 5
+    assert ssim["mean"] == pytest.approx(np.mean(ssim["values"]), abs=1e-6)
+    assert ssim["standard_error"] == pytest.approx(np.std(ssim["values"], ddof=1) / 5**0.5, abs=1e-6)
+    assert protocol["number"] == 5
+    assert protocol["seed"] == 3
+    assert protocol["ssim"] == {"window": 7, "data_range": 255, "pairs": "random"}
+    assert protocol["reference"]["images"] == 24
+    for key in ("model", "sampler", "steps", "evaluations", "weights", "precision", "guidance"):
+        assert key in protocol
+
+
+@pytest.mark.usefixtures("model")
+def test_the_same_seed_gives_the_same_figures_and_another_gives_others(ddpm: Any, photos: Path) -> None:
+    def values(seed: int) -> list[float]:
+        found = ddpm("eval", "-n", 4, "--reference", photos, "--seed", seed, "--json").done().json
+        return found["metrics"]["ssim"]["values"]
+
+    assert values(1) == values(1)
+    assert values(1) != values(2)
+
+
+def test_images_against_themselves(ddpm: Any, digits: Path) -> None:
+    """Every pair is one of the forty: the values are among those of all pairs, worked out here one by one."""
+    found = ddpm("eval", digits, "--metrics", "ssim", "--reference", digits, "--seed", 0, "--json").done().json
+    with np.load(digits, allow_pickle=False) as archive:
+        images = archive["images"]
+    every = [[structural_similarity(a, b, win_size=7, data_range=255) for b in images] for a in images]
+    for row, value in zip(every, found["metrics"]["ssim"]["values"], strict=True):
+        assert min(abs(value - one) for one in row) < 1e-5
+    others = np.array(every)[~np.eye(40, dtype=bool)]
+    for value in found["metrics"]["ssim"]["real"]["values"]:  # no image meets itself
+        assert np.abs(others - value).min() < 1e-5
+        assert value < 0.999
+
+
+def test_real_digits_are_what_they_are_called(ddpm: Any, digits: Path) -> None:
+    found = ddpm("eval", digits, "--metrics", "labels", "--json").done()
+    assert "mnist" in found.err
+    labels = found.json["metrics"]["labels"]
+    assert labels["accuracy"] >= 0.95
+    assert labels["interval"][0] < labels["accuracy"] <= labels["interval"][1] <= 1
+    assert sum(labels["histogram"]) == sum(labels["real"]["histogram"]) == 40
+    assert labels["classes"] == list("0123456789")
+    assert len(found.json["protocol"]["features"]["id"]) == 64
+
+
+def test_wrong_labels_are_wrong(ddpm: Any, digits: Path, cwd: Path) -> None:
+    with np.load(digits, allow_pickle=False) as archive:
+        (cwd / "wrong.npz").write_bytes(npz(archive["images"][:, None], (archive["labels"] + 1) % 10))
+    labels = ddpm("eval", "wrong.npz", "--metrics", "labels", "--json").done().json["metrics"]["labels"]
+    assert labels["accuracy"] <= 0.05
+    assert sum(labels["wrong"]) >= 38
+
+
+def test_images_without_labels_have_no_accuracy(ddpm: Any, digits: Path, cwd: Path) -> None:
+    with np.load(digits, allow_pickle=False) as archive:
+        (cwd / "bare.npz").write_bytes(npz(archive["images"][:, None]))
+    labels = ddpm("eval", "bare.npz", "--json").done().json["metrics"]["labels"]
+    assert labels["accuracy"] is None
+    assert labels["confidence"] > 0.8
+
+
+def test_a_folder_of_pictures_and_stdin(ddpm: Any, digits: Path, cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with np.load(digits, allow_pickle=False) as archive:
+        for number, (image, label) in enumerate(zip(archive["images"], archive["labels"], strict=True)):
+            folder = cwd / "pictures" / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number}.png")
+    whole = ddpm("eval", "pictures", "--metrics", "labels", "--json").done().json["metrics"]["labels"]
+    stdin = io.TextIOWrapper(io.BytesIO(digits.read_bytes()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    piped = ddpm("eval", "-", "--metrics", "labels", "--json").done().json["metrics"]["labels"]
+    assert whole["accuracy"] == piped["accuracy"]
+    assert whole["histogram"] == piped["histogram"]
+
+
+def test_a_run_and_a_model_by_name(ddpm: Any, trained: Path, photos: Path) -> None:
+    for name in (trained, "trained"):
+        found = ddpm("eval", name, "-n", 3, "--reference", photos, "--seed", 0, "--steps", 2, "--json").done().json
+        assert found["protocol"]["steps"] == 2
+
+
+@pytest.mark.usefixtures("model")
+def test_figures_are_kept_for_the_list_of_models(ddpm: Any, photos: Path, home: Path) -> None:
+    asked = ("eval", "--reference", photos, "--seed", 0, "--json")
+    few = ddpm(*asked, "-n", 3).done().json
+    path = home / "cache" / "evaluations" / f"{few['protocol']['model']}.json"
+    assert json.loads(path.read_text())["metrics"]["ssim"]["mean"] == few["metrics"]["ssim"]["mean"]
+    more = ddpm(*asked, "-n", 6).done().json
+    ddpm(*asked, "-n", 2).done()  # says less than is known
+    ddpm(*asked, "-n", 9, "--sampler", "ddim", "--steps", 3).done()  # not how the model is drawn by default
+    kept = json.loads(path.read_text())
+    assert kept["metrics"]["ssim"]["mean"] == more["metrics"]["ssim"]["mean"]
+    assert kept["protocol"]["ssim"]["number"] == 6
+
+
+@pytest.mark.usefixtures("model")
+def test_a_table_a_file_and_a_picture(ddpm: Any, photos: Path, cwd: Path) -> None:
+    asked = ("eval", "-n", 4, "--reference", photos, "--seed", 0)
+    table = ddpm(*asked, "--plot", "scores.png").done()
+    head, first, *_ = table.out.splitlines()
+    assert head == "metric\tvalue\treal images"
+    assert first.startswith("SSIM mean\t")
+    assert "4 images of model" in table.err
+    with Image.open(cwd / "scores.png") as picture:
+        assert picture.format == "PNG"
+    assert ddpm(*asked, "-o", "scores.csv").done().out == "scores.csv\n"
+    rows = list(csv.reader((cwd / "scores.csv").read_text().splitlines()))
+    assert rows[0] == ["metric", "value", "real"]
+    document = json.loads(ddpm(*asked, "-o", "-").done().out)
+    assert float(rows[1][1]) == document["metrics"]["ssim"]["mean"]
+
+
+@pytest.mark.usefixtures("model")
+def test_what_cannot_be_judged_is_refused(ddpm: Any, photos: Path, digits: Path) -> None:
+    ddpm("eval", "--metrics", "sim").refused(2, "'sim'", "Did you mean ssim?")
+    ddpm("eval", "--metrics", ",").refused(2, "names none")
+    ddpm("eval", digits, "--model", "tiny").refused(2, "Name one of them")
+    ddpm("eval", "-n", 2).refused(2, "--reference")  # the data set of this model has no name that is known
+    ddpm("eval", "-n", 2, "--reference", "mnist").refused(2, "1x12x12", "1x28x28")
+    ddpm("eval", "-n", 2, "--reference", "mnist:valid").refused(2, "'valid'")
+    ddpm("eval", "-n", 2, "--reference", photos, "--metrics", "labels").refused(2, "feature network")
+    ddpm("eval", "-n", 2, "--reference", photos, "--plot", "a.jpg").refused(2, ".png or .svg")
+    ddpm("eval", "-n", 2, "--reference", photos, "-o", "a.txt").refused(2, ".json or .csv")
+    ddpm("eval", "no.npz").refused(3, "no.npz")
+    ddpm("eval", "nothing").refused(4, "'nothing'")
+    ddpm("eval", "mnist", "--reference", "nothing", "-n", 1).refused(3, "nothing")
+
+
+@pytest.mark.usefixtures("model")
+def test_metrics_that_do_not_apply_are_left_out_unless_asked_for(ddpm: Any, photos: Path) -> None:
+    found = ddpm("eval", "-n", 2, "--reference", photos, "--json").done()
+    assert set(found.json["metrics"]) == {"ssim"}
+    assert "no labels" in found.err
