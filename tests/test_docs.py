@@ -1,11 +1,9 @@
 """The pages tell the truth: about commands, options, exit codes, names in the code, files and each other."""
 
-import importlib.util
 import inspect
 import pkgutil
 import re
-import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,34 +12,22 @@ import pytest
 
 import ddpm_cli
 from ddpm_cli import errors
+from pages import PAGES, ROOT, code, commands_in, read, script
 
-ROOT = Path(__file__).parent.parent
-PAGES = {str(page.relative_to(ROOT)): page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 REFERENCE = ROOT / "docs" / "cli-reference.md"
-OPERATORS = set("();<>|&")
 
 each_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    path = ROOT / "docs" / "generate_cli_reference.py"
-    spec = importlib.util.spec_from_file_location("generate_cli_reference", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("generate_cli_reference")
 
 
 @pytest.fixture(scope="module")
 def contexts(generator: ModuleType) -> dict[str, Any]:
     """Every command as typed, and its context."""
     return dict(generator.commands())
-
-
-def read(page: Path) -> str:
-    return page.read_text(encoding="utf-8")
 
 
 # --- what is generated ----------------------------------------------------------------------------------------------
@@ -67,38 +53,6 @@ def test_help_does_not_depend_on_the_terminal(generator: ModuleType, monkeypatch
 
 
 # --- command lines --------------------------------------------------------------------------------------------------
-
-
-def code(text: str) -> Iterator[str]:
-    """What a page shows as code: the lines of fenced blocks for a shell, and inline code that begins like a command."""
-    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        if language in ("sh", "bash", "console"):
-            yield from block.replace("\\\n", " ").splitlines()
-        elif language == "text":
-            # In a help text, what follows "Examples:" is for a shell.
-            yield from block.partition("Examples:")[2].splitlines()
-    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    yield from (span for span in re.findall(r"`([^`\n]+)`", prose) if re.match(r"ddpm\s", span))
-
-
-def commands_in(line: str) -> Iterator[list[str]]:
-    """The arguments of every call of ddpm in a line for a shell."""
-    line = line.strip().removeprefix("$ ")
-    lexer = shlex.shlex(line.replace("$(", " ( "), posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    words: list[str] = []
-    ended: list[list[str]] = [words]
-    for word in lexer:
-        if set(word) <= OPERATORS:
-            words = []
-            ended.append(words)
-        else:
-            words.append(word)
-    for words in ended:
-        while words and (re.fullmatch(r"\w+=.*", words[0]) or words[0] in ("do", "then", "if", "while", "time")):
-            words.pop(0)
-        if words and words[0] == "ddpm":
-            yield words[1:]
 
 
 @pytest.fixture
@@ -240,3 +194,18 @@ def test_every_file_of_the_package_that_is_named_exists(page: Path) -> None:
 @each_page
 def test_no_page_waits_for_a_number(page: Path) -> None:
     assert "TODO" not in read(page)
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+def test_every_picture_is_in_the_gallery_below_the_commands_that_made_it() -> None:
+    made = [picture.name for picture in script("make_gallery").pictures(read(PAGES["docs/gallery.md"]))]
+    shown = re.findall(r"\(images/([^)]+)\)", read(PAGES["docs/gallery.md"]))
+    assert made == shown
+    assert sorted(made) == sorted(path.name for path in (ROOT / "docs" / "images").iterdir())
+
+
+@each_page
+def test_every_picture_is_described(page: Path) -> None:
+    assert all(len(words) > 15 for words in re.findall(r"!\[([^\]]*)\]", read(page)))
