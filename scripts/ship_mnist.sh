@@ -8,3 +8,4 @@ run=${1:-../mnist-run}
 ddpm train --dataset mnist --steps 3940 --seed 0 --output "$run"
 ddpm train --resume "$run" --steps 6440
 python scripts/ship.py "$run" mnist
+python scripts/score.py mnist

@@ -311,7 +311,7 @@ def remember(found: Evaluation) -> None:
     for name, figures in found.metrics.items():
         before = kept["protocol"].get(name, {}).get("number", 0)
         if found.protocol["number"] >= before:
-            kept["metrics"][name] = _summary(figures)
+            kept["metrics"][name] = summary(figures)
             kept["protocol"][name] = found.protocol
     try:
         files.write_bytes(path, (json.dumps(kept, allow_nan=False) + "\n").encode())
@@ -319,10 +319,10 @@ def remember(found: Evaluation) -> None:
         return
 
 
-def _summary(figures: Mapping[str, Any]) -> dict[str, Any]:
+def summary(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Figures without the value of every single image."""
     return {
-        key: _summary(value) if isinstance(value, Mapping) else value
+        key: summary(value) if isinstance(value, Mapping) else value
         for key, value in figures.items()
         if key != "values"
     }
