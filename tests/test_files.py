@@ -2,13 +2,17 @@
 
 import errno
 import os
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
+from ddpm_cli import files
 from ddpm_cli.errors import ResourceError
-from ddpm_cli.files import replacing, write_bytes
+from ddpm_cli.files import held, replacing, write_bytes
+
+verify = files._verify
 
 
 def test_creates_parents_and_replaces_leaving_nothing_else(tmp_path: Path) -> None:
@@ -154,3 +158,45 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
     finally:
         os.close(reader)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_the_old_file_stays_where_the_new_one_does_not_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that loses what it was given."""
+    path = tmp_path / "state"
+    write_bytes(path, b"x" * 3_000_000)
+    monkeypatch.setattr(files, "_verify", lambda file, data: verify(file, data[:-1] + b"?"))
+    with pytest.raises(ResourceError, match="does not read back"):
+        write_bytes(path, b"y" * 3_000_000)
+    assert path.read_bytes() == b"x" * 3_000_000
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks there")
+def test_a_folder_is_held_by_one_and_by_nobody_after_that(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "run"
+    with held(folder):
+        with pytest.raises(ResourceError, match="another process is at work") as caught, held(folder):
+            pass
+        assert caught.value.exit_code == 6
+    with held(folder):
+        pass
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    said, say = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with held(tmp_path):
+            os.write(say, b"!")
+            signal.pause()
+    os.read(said, 1)
+    with pytest.raises(ResourceError), held(tmp_path):
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with held(tmp_path):
+        pass

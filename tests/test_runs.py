@@ -287,6 +287,24 @@ def test_metrics_go_on_without_doubles_and_forget_what_the_state_does_not_know(p
     assert lines(folder)[:2] == before
 
 
+@pytest.mark.parametrize("model", [None, "of an earlier save", "damaged"])
+def test_a_model_that_is_not_the_states_is_written_anew(photos: str, tmp_path: Path, model: str | None) -> None:
+    """As after a kill between the two."""
+    run = prepared(tmp_path / "run", recipe(photos))
+    earlier = b""
+    for at in run.train():
+        if at.step == 3:
+            run.save()
+            earlier = run.model_path.read_bytes()
+    right = run.model_path.read_bytes()
+    if model is None:
+        run.model_path.unlink()
+    else:
+        run.model_path.write_bytes(earlier if model == "of an earlier save" else right[:-9])
+    resumed(tmp_path / "run")
+    assert run.model_path.read_bytes() == right
+
+
 def test_a_longer_budget_extends_a_finished_run(photos: str, tmp_path: Path) -> None:
     flat = replace(RECIPE, warmup=0, decay="constant", ema=0.0)  # nothing in it depends on the length of the run
     finish(prepared(tmp_path / "short", recipe(photos, 3, flat)))
@@ -455,6 +473,10 @@ def test_broken_steps_change_nothing_and_are_forgiven(
     assert not all(map(torch.equal, after[24], after[30]))
     by_step = {line["step"]: line["loss"] for line in lines(run.folder)}
     assert by_step[12] is None
+    assert [line["skipped"] for line in lines(run.folder)][-1] == 24 - 6
+    again = prepared(run.folder, runs.load_config(run.folder))
+    again.restore()
+    assert int(again.state.skipped) == 24 - 6
     assert by_step[30] > 0
     assert checkpoint.read_info(run.model_path).training["step"] == 30
     assert all(map(torch.equal, after[6], after[24]))

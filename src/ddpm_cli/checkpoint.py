@@ -221,10 +221,15 @@ def save(path: Path, tensors: Mapping[str, "Tensor"], info: Info) -> Info:
     Returns:
         The description as written.
     """
-    weights: tuple[Weights, ...] = tuple(w for w in ("ema", "raw") if any(n.startswith(f"{w}.") for n in tensors))
-    info = replace(info, weights=weights, id=model_id(info.architecture(), tensors))
+    info = described(info, tensors)
     write_tensors(path, tensors, info.to_dict())
     return info
+
+
+def described(info: Info, tensors: Mapping[str, "Tensor"]) -> Info:
+    """A description with `weights` and `id` filled in, as a file of these tensors has it."""
+    weights: tuple[Weights, ...] = tuple(w for w in ("ema", "raw") if any(n.startswith(f"{w}.") for n in tensors))
+    return replace(info, weights=weights, id=model_id(info.architecture(), tensors))
 
 
 def model_id(architecture: Mapping[str, Any], tensors: Mapping[str, "Tensor"]) -> str:

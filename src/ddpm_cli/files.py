@@ -29,7 +29,7 @@ _REASONS = {
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` as :func:`replacing` does.
+    """Write ``data`` to ``path`` as :func:`replacing` does; the old file goes only after the new one was read back.
 
     Raises:
         ResourceError: the disk is full, no permission, a parent is a file, the path is a folder.
@@ -37,6 +37,27 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     with replacing(path) as file:
         file.write(data)
+        if file.readable():
+            file.flush()
+            _verify(file, data)
+
+
+def _verify(file: BinaryIO, data: bytes) -> None:
+    """Compare what a file holds with what was written.
+
+    Raises:
+        OSError: they differ.
+    """
+    file.seek(0)
+    rest = memoryview(data)
+    while rest:
+        chunk = file.read(min(CHUNK, len(rest)))
+        if not chunk or chunk != rest[: len(chunk)]:
+            raise OSError(errno.EIO, "what was written does not read back")
+        rest = rest[len(chunk) :]
+
+
+CHUNK = 1 << 20  # bytes
 
 
 @contextlib.contextmanager
@@ -61,14 +82,58 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                     yield file
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
+            with temporary.open("x+b") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
+            _flush_folder(target.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring a rename to the disk, so that it outlives a power cut; where a system cannot, it comes in its own time."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process while the block runs; it is made where there is none.
+
+    The system lets go of it when the process ends, however it ends, so no lock is ever left behind. Where a system or
+    a file system has no such locks, nothing is held.
+
+    Raises:
+        ResourceError: another process holds it, or it cannot be made.
+    """
+    with reported(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with reported(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ResourceError(
+                f"another process is at work in {folder}", "Wait until it ends, or stop it; both would lose."
+            ) from error
+        except OSError:
+            pass  # no locks here
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_place(path: Path, may_be_folder: bool = False) -> None:

@@ -4,6 +4,7 @@ Invariant: at any moment the run folder holds a whole state or none; what a late
 edited. ``state.safetensors`` is the truth, and ``model.safetensors`` what others use of it.
 """
 
+import contextlib
 import copy
 import json
 import math
@@ -48,6 +49,7 @@ class Progress(NamedTuple):
         loss: mean over the last few steps.
         images_per_second: median so far.
         seconds_left: estimated; None while unknown.
+        skipped: steps skipped so far because a number was not finite.
     """
 
     step: int
@@ -55,6 +57,7 @@ class Progress(NamedTuple):
     loss: float
     images_per_second: float
     seconds_left: float | None
+    skipped: int
 
 
 @dataclass
@@ -185,7 +188,8 @@ class Run:
                 )
             self._losses = (self._losses + losses)[-per_epoch:]
             loss = statistics.fmean(losses)
-            self._append_metrics(report.step, loss, float(report.gradient), report.lr)
+            skipped = int(report.skipped)
+            self._append_metrics(report.step, loss, float(report.gradient), report.lr, skipped)
             waiting = []
             if self.state.steps is None:
                 self._freeze(report.step, now - begun)
@@ -197,7 +201,8 @@ class Run:
             if epoch_ends or at_end:
                 self._end_epoch(report.step, report.lr)
             looked = time.perf_counter()
-            yield Progress(report.step, self.state.steps, loss, self.images_per_second, self._seconds_left())
+            left = self._seconds_left()
+            yield Progress(report.step, self.state.steps, loss, self.images_per_second, left, skipped)
         if not self.info.id:  # nothing was left to train
             self.save()
         self._draw_loss()
@@ -217,13 +222,15 @@ class Run:
         """Write the state and then the model made of it."""
         training = {"step": self.state.step, "steps": self.state.steps, "loss": _finite(self.loss)}
         tensors = self._tensors()
-        info = replace(self.info, training={**training, "recipe": config.to_dict(self.config.train)})
+        recipe = config.to_dict(self.config.train)
+        info = checkpoint.described(replace(self.info, training={**training, "recipe": recipe}), tensors)
         about = {
             "format": checkpoint.FORMAT,
             "kind": "state",
             "run": config.to_dict(self.config),
             "model": info.to_dict(),
             **training,
+            "skipped": int(self.state.skipped),
         }
         checkpoint.write_tensors(self.state_path, tensors | self._optimizer_tensors(), about)
         self.info = checkpoint.save(self.model_path, tensors, info)
@@ -252,6 +259,7 @@ class Run:
                 self.state.average.state[name].copy_(value)
         self._restore_optimizer(tensors)
         self.state.step = int(about["step"])
+        self.state.skipped.fill_(int(about.get("skipped", 0)))
         if saved.budget == self.config.budget:
             self.state.steps = steps  # minutes that became steps stay these steps
         if self.state.steps is not None and self.state.step > self.state.steps:
@@ -260,7 +268,26 @@ class Run:
                 "Ask for more, or start a new run.",
             )
         self._cut_metrics(self.state.step)
+        self._derive_model(about["model"])
         self._log(f"restored weights, average and optimizer at step {self.state.step:,}")
+
+    def _derive_model(self, about: Mapping[str, Any]) -> None:
+        """Write the model anew if it is not the one of the saved state: a run may be killed between the two.
+
+        Raises:
+            ModelError: the state does not describe its model.
+        """
+        if not about.get("id"):
+            return  # of an early version, which did not say
+        try:
+            info = Info.from_dict(about)
+        except (DdpmError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f"{self.state_path} does not say which model it holds", checkpoint.DAMAGED) from error
+        with contextlib.suppress(ModelError):
+            if checkpoint.read_info(self.model_path).id == info.id:
+                return
+        self.info = checkpoint.save(self.model_path, self._tensors(), info)
+        self._log("wrote the model of the saved state anew")
 
     # --- what happens on the way ---
 
@@ -309,7 +336,7 @@ class Run:
             self._draw_samples(step)
             self._draw_loss()
 
-    def _append_metrics(self, step: int, loss: float, gradient: float, lr: float) -> None:
+    def _append_metrics(self, step: int, loss: float, gradient: float, lr: float, skipped: int) -> None:
         line = {
             "step": step,
             "epoch": step / self.batches.steps_per_epoch,
@@ -317,6 +344,7 @@ class Run:
             "gradient": _finite(gradient),
             "lr": lr,
             "images_per_second": _finite(self._speeds[-1]),
+            "skipped": skipped,
         }
         self._append("metrics.jsonl", json.dumps(line) + "\n")
 

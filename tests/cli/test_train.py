@@ -363,3 +363,12 @@ def test_the_example_that_pipes_one_command_into_the_other_works(command: list[s
     assert done.returncode == 0, done.stderr
     assert done.stdout == "grid.png\n"
     assert (cwd / "grid.png").is_file()
+
+
+def test_a_run_that_somebody_else_trains_is_refused(ddpm: Any, quick: tuple[str, ...], cwd: Path) -> None:
+    from ddpm_cli.files import held
+
+    ddpm(*quick, "--steps", 2, "-o", "run").done()
+    with held(cwd / "run"):
+        ddpm("train", "--resume", "run", "--steps", 4).refused(6, "another process is at work in")
+    ddpm("train", "--resume", "run", "--steps", 4).done()  # and nothing is left behind

@@ -215,10 +215,16 @@ def _new_folder(config: RunConfig, name: str | None, output: Path | None) -> Pat
         label = Path(config.dataset).name.lstrip(".") or "images"
         name = f"{label}-{config.preset}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = paths.runs() / library.check_name(name) if output is None else paths.absolute(output)
-    if library.is_run(folder):
-        raise UsageError(f"{folder} already holds a run", f"Go on with it: ddpm train --resume {quote(str(folder))}")
+    _refuse_second(folder)
     files.check_place(folder / "config.json")
     return folder
+
+
+def _refuse_second(folder: Path) -> None:
+    from ddpm_cli import library
+
+    if library.is_run(folder):
+        raise UsageError(f"{folder} already holds a run", f"Go on with it: ddpm train --resume {quote(str(folder))}")
 
 
 def _prepared(
@@ -277,16 +283,14 @@ def _tell(run: "Run", out: Output) -> None:
 
 
 def _train(run: "Run", restore: bool, out: Output) -> None:
-    begun, warned = time.perf_counter(), False
-    if restore:
-        run.restore()
-    out.note(f"run {run.folder}")
-    with out.progress("training", "steps", run.state.steps) as live, _stopping(run) as caught:
-        for at in run.train():
-            live.update(at.step, at.steps, f"loss {at.loss:.4f}  {at.images_per_second:.0f} images/s", at.seconds_left)
-            if not warned and at.seconds_left is not None and at.seconds_left > LONG and at.step >= 30:
-                warned = True
-                out.note(f"This will take about {duration(at.seconds_left)}; quicker: --minutes 10, or --preset small.")
+    begun = time.perf_counter()
+    with files.held(run.folder):
+        if restore:
+            run.restore()
+        else:
+            _refuse_second(run.folder)  # somebody may have been quicker
+        out.note(f"run {run.folder}")
+        caught = _watch(run, out)
     values = {
         "run": run.folder,
         "model": run.info.id,
@@ -304,6 +308,20 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
         raise typer.Exit(128 + caught[0])
     out.result(str(run.folder))
     out.note(f"Sample from it: ddpm sample --model {quote(str(run.folder))} -n 64 -o grid.png")
+
+
+def _watch(run: "Run", out: Output) -> list[int]:
+    """Train and show how it goes; returns the signals that ended it early."""
+    warned = False
+    with out.progress("training", "steps", run.state.steps) as live, _stopping(run) as caught:
+        for at in run.train():
+            skipped = f"  {at.skipped} skipped" if at.skipped else ""
+            text = f"loss {at.loss:.4f}  {at.images_per_second:.0f} images/s{skipped}"
+            live.update(at.step, at.steps, text, at.seconds_left)
+            if not warned and at.seconds_left is not None and at.seconds_left > LONG and at.step >= 30:
+                warned = True
+                out.note(f"This will take about {duration(at.seconds_left)}; quicker: --minutes 10, or --preset small.")
+    return caught
 
 
 @contextmanager

@@ -23,6 +23,7 @@ class StepReport(NamedTuple):
         gradient: norm before clipping, () on the device.
         lr: learning rate of the step.
         broken: steps in a row, up to this one, that were skipped because a number was not finite, () on the device.
+        skipped: steps of the whole run that were, () on the device.
     """
 
     step: int
@@ -30,6 +31,7 @@ class StepReport(NamedTuple):
     gradient: Tensor
     lr: float
     broken: Tensor
+    skipped: Tensor
 
 
 @dataclass
@@ -43,6 +45,7 @@ class TrainState:
         steps: the budget; None while it is still unknown, which must end within the warm-up.
         step: steps done.
         broken: steps in a row that were skipped, () on the device.
+        skipped: steps that were skipped in all, () on the device.
         scale: in fp16, what the loss is multiplied by so that small gradients survive, and for how many steps it has
             done no harm, (2,) on the device; None in other precisions.
     """
@@ -53,6 +56,7 @@ class TrainState:
     steps: int | None
     step: int = 0
     broken: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int32))
+    skipped: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int32))
     scale: Tensor | None = None
 
     @classmethod
@@ -63,7 +67,7 @@ class TrainState:
         optimizer = make(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
         average = Average(denoiser.network) if config.ema else None
         scale = torch.tensor([2.0**16, 0.0], device=broken.device) if denoiser.autocast == torch.float16 else None
-        return cls(denoiser, optimizer, average, steps, broken=broken, scale=scale)
+        return cls(denoiser, optimizer, average, steps, broken=broken, skipped=broken.clone(), scale=scale)
 
 
 def learning_rate(step: int, steps: int | None, config: TrainConfig) -> float:
@@ -127,9 +131,10 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         for buffer, old in zip(buffers, before, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
         state.broken = torch.where(finite, 0, state.broken + 1)
+        state.skipped = state.skipped + ~finite
         if state.scale is not None:
             state.scale = _rescaled(state.scale, finite)
         if state.average is not None:
             state.average.update(state.step, config.ema)
         state.step += 1
-        yield StepReport(state.step, loss.detach(), norm, lr, state.broken)
+        yield StepReport(state.step, loss.detach(), norm, lr, state.broken, state.skipped)
