@@ -99,6 +99,8 @@ def read(path: Path, expected: str) -> FeatureNetwork:
     Raises:
         ModelError: missing, damaged, or another network.
     """
+    if not path.exists():
+        raise ModelError(f"the feature network {path} is missing", "Install ddpm-cli again.")
     about, found = checkpoint.read_header(path)
     description = {key: about.get(key) for key in ("kind", "data", "classes")}
     classes = about.get("classes")

@@ -148,6 +148,10 @@ def noise(
         out.note(f"seed {chosen}")
 
 
+# Milliseconds: of a film, and of one of its frames at least and at most. Few levels are looked at, many flow.
+FILM, SMOOTH, SLOW = 4000, 60, 500
+
+
 class Asked(NamedTuple):
     """What a view works from: the options by name, the format of the output, the seed, and where to say things."""
 
@@ -451,7 +455,8 @@ def _film(marks: "Sequence[Mark]", results: "Sequence[Noised]", pixels: "Sequenc
 
     frames = [frame(k) for k in range(len(marks))]
     width = max(picture.shape[2] for picture in frames)
-    return gif([np.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2])), mode="edge") for p in frames])
+    even = [np.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2])), mode="edge") for p in frames]
+    return gif(even, milliseconds=max(SMOOTH, min(SLOW, FILM // len(even))))
 
 
 def _only(noised: "Noised", k: int) -> "Noised":

@@ -228,19 +228,19 @@ def _bells(axes: "Axes", jump: Jump, x_0: float, moment: Moment, pixel: tuple[in
         axes.plot(x, bell, color=colour, linestyle=style, label=name)
         axes.fill_between(x, bell, color=colour, alpha=0.10, linewidth=0)
     peak = 1 / (sigma * np.sqrt(2 * np.pi))
-    for place, colour, mark, name in (
-        (x_0, COLOURS[0], "o", "$x_0$"),
-        (float(moment.clean[(0, *pixel)]), COLOURS[1], "D", r"$\hat x_0$"),
+    for place, colour, mark, size, name in (  # the first is larger, to be seen behind the second
+        (x_0, COLOURS[0], "o", 9, "$x_0$"),
+        (float(moment.clean[(0, *pixel)]), COLOURS[1], "D", 5, r"$\hat x_0$"),
     ):
         near = min(max(place, low), high)
         outside = "<" if place < low else ">" if place > high else mark
-        axes.plot([near], [0], outside, color=colour, markersize=6, clip_on=False, zorder=5)
-        axes.plot([], [], mark, color=colour, markersize=6, label=name)
+        axes.plot([near], [0], outside, color=colour, markersize=size, clip_on=False, zorder=5)
+        axes.plot([], [], mark, color=colour, markersize=size, label=name)
     apart = abs(jump.true - jump.model) / sigma
-    axes.set(xlim=(low, high), ylim=(0, 1.32 * peak), xlabel=f"$x_s$ at $s$ = {jump.s:g}")
-    note = f"means {apart:.2g}" + r" $\sigma$ apart" + f", KL {jump.kl:.2g} nats"
+    axes.set(xlim=(low, high), ylim=(0, 1.4 * peak), xlabel=f"$x_s$ at $s$ = {jump.s:g}")
+    note = f"means {apart:.2g}" + r" $\sigma$ apart" + f"\nKL {jump.kl:.2g} nats"
     axes.text(0.5, 0.97, note, ha="center", va="top", fontsize=9, transform=axes.transAxes)
     axes.tick_params(labelsize=8.5)
-    axes.yaxis.set_ticklabels([])
+    axes.set_yticks([])
     axes.grid(axis="y", visible=False)
     axes.axvline(jump.true, color=FAINT, linewidth=0.9, zorder=0)
