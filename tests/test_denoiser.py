@@ -225,7 +225,7 @@ def test_on_landing_a_likelihood_takes_the_variance_of_the_step_before() -> None
     last = last_variance(SCHEDULE)
     assert last == pytest.approx(pair(2, 1)[2], rel=1e-9)
     assert 0 < last < 1 - LINEAR[1]
-    expected = {"small": last, "large": 1 - LINEAR[1], "learned": (1 - LINEAR[1]) ** 0.25 * last**0.75}
+    expected = {"small": last, "large": last, "learned": (1 - LINEAR[1]) ** 0.25 * last**0.75}
     for variance, value in expected.items():
         found = reverse(images(0.3), Prediction(images(0.4), images(0.25)), at(1), at(0), variance, last)  # type: ignore[arg-type]
         assert float(found.mean) == pytest.approx(0.4)

@@ -224,20 +224,21 @@ def reverse(
         now: level of x_t, not 0.
         earlier: level s, below t.
         variance: which one.
-        last: what stands for btilde where s = 0 and btilde is 0, :func:`last_variance`; None: nothing does, for
-            sampling, which adds no noise on landing.
+        last: what stands for btilde, and for any fixed variance, where s = 0, :func:`last_variance`; None: nothing
+            does, for sampling, which adds no noise on landing.
 
     References:
         Ho et al. 2020, section 3.2; Nichol and Dhariwal 2021, equation 15; for pairs Kingma et al. 2021, section 3.
     """
     mean, btilde = posterior(x_t, prediction.clean, now, earlier)
+    landing = btilde == 0
     if last is not None:
-        btilde = torch.where(btilde > 0, btilde, last)
+        btilde = torch.where(landing, last, btilde)
     if variance == "small":
         return Gaussian(mean, btilde)
     beta = transition(x_t, earlier, now).variance
     if variance == "large":
-        return Gaussian(mean, beta)
+        return Gaussian(mean, beta if last is None else torch.where(landing, last, beta))
     if prediction.variance_fraction is None:
         raise ValueError("this denoiser has learned no variance")
     return Gaussian(mean, (btilde.log() + prediction.variance_fraction * (beta.log() - btilde.log())).exp())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli import data, drawing, features, files, paths
+from ddpm_cli import data, drawing, features, files, library, paths
 from ddpm_cli.config import METRICS, Metric, Shape
 from ddpm_cli.data import ImageSet, npz
 from ddpm_cli.errors import DataError, ResourceError, UsageError
@@ -62,7 +62,7 @@ class Reference:
         total = len(self.images.images)
         order = generator("evaluate", self.seed, "reference").permutation(total)
         rows = np.arange(count)
-        apart = max(1, min(count, total // 2))
+        apart = count if 2 * count <= total else 1  # with half of them, a pair would come again the other way round
         return _chosen(self.images, order[rows % total]), _chosen(self.images, order[(rows + apart) % total])
 
 
@@ -102,7 +102,7 @@ def drawn(ready: drawing.Ready, number: int, seed: int, progress: Callable[[int,
     result = drawing.draw(model, seed, images, progress=progress)
     about = drawing.provenance(ready, seed, images)
     asked = None if result.labels is None else np.array(result.labels, np.int64)
-    as_it_comes = model.sampler == ready.info.sampler and ready.weights == ready.info.weights[0]
+    as_it_comes = model.draws_as(ready.info.sampler) and ready.weights == ready.info.weights[0]
     return Subject(
         result.images,
         asked,
@@ -113,7 +113,7 @@ def drawn(ready: drawing.Ready, number: int, seed: int, progress: Callable[[int,
 
 
 def from_files(source: str | bytes, number: int | None, say: Callable[[str], None]) -> Subject:
-    """Images of a folder or an NPZ archive; the first of them where fewer are wanted.
+    """Images of a folder or an NPZ archive; where fewer are wanted, evenly spread over them.
 
     Args:
         source: path of a folder or an archive, or the bytes of an archive.
@@ -127,7 +127,7 @@ def from_files(source: str | bytes, number: int | None, say: Callable[[str], Non
     count = len(found.images) if number is None else number
     if count > len(found.images):
         say(f"there are only {len(found.images):,} images: all are judged")
-    # Evenly spread: a folder is sorted by class.
+    # The first would all be of one class in a folder, which is sorted by class.
     chosen = found if count >= len(found.images) else found.spread(count)
     name = "standard input" if isinstance(source, bytes) else str(paths.absolute(source))
     return Subject(chosen.images, chosen.labels, chosen.classes, {"images": name})
@@ -143,9 +143,10 @@ def read(source: str | bytes, say: Callable[[str], None]) -> ImageSet:
         return npz.read(source, "standard input")
     if source.lower().endswith(".npz"):
         return npz.read(paths.absolute(source), source)
-    if not data.is_path(source):
+    folder = paths.absolute(source)  # in full: a folder may be called as a known set is
+    if not library.is_folder(folder):
         raise DataError(f"there is no folder or .npz file {source}", "Name one, or a model: ddpm models list")
-    return data.load(source, say=say)
+    return data.load(str(folder), say=say)
 
 
 def reference(
@@ -175,8 +176,11 @@ def reference(
         UsageError: none was named and none can be guessed; or they are of another size, or only one.
         DataError, ResourceError: as :func:`ddpm_cli.data.load`.
     """
+    image_size = None
     if name is None and trained_on in data.KNOWN:
         name = trained_on
+        if shape[1:] != data.KNOWN[name].shape[1:] and shape[1] == shape[2]:
+            image_size = shape[1]  # it learned them at another size
     if name is None and not trained_on and shape == data.KNOWN["mnist"].shape:
         name = "mnist"
         say("comparing with mnist; another set: --reference NAME|FOLDER")
@@ -190,7 +194,15 @@ def reference(
         if split not in ("", "train", "test"):
             raise UsageError(f"--reference {name} names the part {split!r}, expected train or test")
         which: data.Split = "train" if split == "train" else "test"
-        images = data.load(known, split=which, data_dir=data_dir, offline=offline, say=say, progress=progress)
+        images = data.load(
+            known,
+            split=which,
+            image_size=image_size,
+            data_dir=data_dir,
+            offline=offline,
+            say=say,
+            progress=progress,
+        )
         found = Reference(images, which, seed)
     else:
         found = Reference(read(name, say), "all", seed)
@@ -214,14 +226,24 @@ def choose(wanted: Sequence[Metric], against: Reference, say: Callable[[str], No
     Raises:
         UsageError: a metric that was asked for cannot be had.
     """
-    if against.images.name in features.PINNED and against.split != "all":
-        return list(wanted or METRICS)
-    lacking = f"there is no feature network for {against.images.name}, only for {', '.join(features.PINNED)}"
-    if "labels" in wanted:
-        raise UsageError(lacking, "Leave labels out: --metrics ssim")
-    if not wanted:
-        say(f"no labels: {lacking}")
-    return list(wanted) or [name for name in METRICS if name != "labels"]
+    _, height, width = against.images.shape
+    size = f"{height}x{width}"
+    lacking: dict[Metric, str] = {}
+    if min(height, width) < WINDOW:
+        lacking["ssim"] = f"images of {size} are smaller than its window of {WINDOW}x{WINDOW}"
+    if against.split == "all" or against.images.name not in features.PINNED:
+        lacking["labels"] = (
+            f"there is no feature network for {against.images.name}, only for {', '.join(features.PINNED)}"
+        )
+    elif against.images.shape != data.KNOWN[against.images.name].shape:
+        lacking["labels"] = f"the feature network of {against.images.name} does not see images of {size}"
+    for name in wanted:
+        if name in lacking:
+            left = ",".join(other for other in METRICS if other not in lacking)
+            raise UsageError(f"no {name}: {lacking[name]}", f"Ask for others: --metrics {left}" if left else "")
+    for name, reason in lacking.items() if not wanted else ():
+        say(f"no {name}: {reason}")
+    return list(wanted) or [name for name in METRICS if name not in lacking]
 
 
 def evaluate(subject: Subject, against: Reference, chosen: Sequence[Metric], say: Callable[[str], None]) -> Evaluation:
@@ -299,18 +321,23 @@ def _asked(subject: Subject, classes: tuple[str, ...]) -> NDArray[np.int64] | No
 # --- what is kept ---------------------------------------------------------------------------------------------------
 
 
-def remember(found: Evaluation) -> None:
+def remember(found: Evaluation, trained_on: str) -> None:
     """Keep the figures of a model, below its id, for ``ddpm models``; those of more images go before those of fewer.
 
-    Nothing is kept of images from files, and a folder that cannot be written is no reason to lose an evaluation.
+    Kept are those beside the test images of the model's own data set alone, so that they can be compared. A folder that
+    cannot be written is no reason to lose an evaluation.
+
+    Args:
+        found: what was found.
+        trained_on: the data set of the model.
     """
-    if not found.model:
+    real = found.protocol["reference"]
+    if not found.model or (real["data"], real["split"]) != (trained_on, "test"):
         return
     path = paths.cache() / "evaluations" / f"{found.model}.json"
     kept = recall(found.model)
     for name, figures in found.metrics.items():
-        before = kept["protocol"].get(name, {}).get("number", 0)
-        if found.protocol["number"] >= before:
+        if found.protocol["number"] >= kept["protocol"].get(name, {"number": 0})["number"]:
             kept["metrics"][name] = summary(figures)
             kept["protocol"][name] = found.protocol
     try:
@@ -333,6 +360,7 @@ def recall(model: str) -> dict[str, dict[str, Any]]:
     path = paths.cache() / "evaluations" / f"{model}.json"
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return {key: dict(kept[key]) for key in ("metrics", "protocol")}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        whole = {name: part for name, part in kept["protocol"].items() if isinstance(part["number"], int)}
+        return {"metrics": {name: dict(kept["metrics"][name]) for name in whole}, "protocol": whole}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {"metrics": {}, "protocol": {}}

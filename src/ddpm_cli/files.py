@@ -39,11 +39,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
         if file.readable():
             file.flush()
+            os.fsync(file.fileno())
             _verify(file, data)
 
 
 def _verify(file: BinaryIO, data: bytes) -> None:
-    """Compare what a file holds with what was written.
+    """Compare what a file holds, as the system tells it, with what was written.
+
+    Finds what a quota, a network or a file system of its own kind swallowed; not what a disk forgets later.
 
     Raises:
         OSError: they differ.

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ddpm_cli import paths
+from ddpm_cli import files, paths
 from ddpm_cli.checkpoint import Info, read_info
 from ddpm_cli.errors import ModelError, ResourceError, UsageError
 
@@ -181,14 +181,23 @@ HEADLINES = {"ssim": "mean", "labels": "accuracy"}
 
 
 def scores(found: Found, info: Info) -> dict[str, float]:
-    """What is known of a model's quality: from its record, and from its evaluation here, which goes before."""
-    known = {}
-    for figures in (record(found).get("scores"), evaluation(info).get("metrics")):
+    """What is known of a model's quality: from its record or its evaluation here, whichever judged more images."""
+    known, images = {}, dict[str, float]()  # name -> value, and of how many images
+    shipped, here = record(found), evaluation(info)
+    for figures, protocol in ((shipped.get("scores"), shipped.get("protocol")), (here.get("metrics"), None)):
         for name, figure in figures.items() if isinstance(figures, Mapping) else ():
             value = figure.get(HEADLINES.get(name, "value")) if isinstance(figure, Mapping) else figure
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                known[name] = float(value)
+            number = _number(protocol or here.get("protocol"), name if protocol is None else None)
+            if isinstance(value, int | float) and not isinstance(value, bool) and number >= images.get(name, 0):
+                known[name], images[name] = float(value), number
     return known
+
+
+def _number(protocol: object, name: str | None) -> float:
+    """Of how many images a protocol tells, its part for a metric where it has such parts; 0: it does not."""
+    part = protocol.get(name) if name is not None and isinstance(protocol, Mapping) else protocol
+    number = part.get("number") if isinstance(part, Mapping) else 0
+    return number if isinstance(number, int | float) else 0
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -255,8 +264,8 @@ def removable(model: str) -> Path:
     folder = os.path.realpath(path.parent)
     if folder == os.path.realpath(paths.models()) and path.suffix == ".safetensors":
         return paths.models() / path.name
-    is_any_folder = is_folder(path) or path.is_symlink()  # a link may lead nowhere
-    if folder == os.path.realpath(paths.runs()) and is_any_folder and path.name != "..":
+    known = is_run(path) or path.is_symlink()  # a link may lead nowhere
+    if folder == os.path.realpath(paths.runs()) and known and path.name != "..":
         return paths.runs() / path.name
     if folder == os.path.realpath(paths.shipped() / "weights"):
         raise UsageError(f"{path.stem} ships with ddpm and stays", "Those that can go: ddpm models list")
@@ -273,14 +282,15 @@ def remove(path: Path) -> int:
         Bytes freed.
 
     Raises:
-        ResourceError: the system refuses.
+        ResourceError: the system refuses, or a process is training the run.
     """
     freed = 0 if path.is_symlink() else size_on_disk(path)
     try:
         if path.is_symlink() or not path.is_dir():
             path.unlink()
         else:
-            shutil.rmtree(path)
+            with files.held(path):
+                shutil.rmtree(path)
     except OSError as error:
         raise ResourceError(
             f"cannot remove {path}: {(error.strerror or str(error)).lower()}",

@@ -13,6 +13,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from ddpm_cli import data
+from ddpm_cli.evaluation import Reference
 from ddpm_cli.render.images import npz
 
 
@@ -112,18 +113,34 @@ def test_a_run_and_a_model_by_name(ddpm: Any, trained: Path, photos: Path) -> No
         assert found["protocol"]["steps"] == 2
 
 
-@pytest.mark.usefixtures("model")
-def test_figures_are_kept_for_the_list_of_models(ddpm: Any, photos: Path, home: Path) -> None:
-    asked = ("eval", "--reference", photos, "--seed", 0, "--json")
+def test_figures_are_kept_for_the_list_of_models(
+    ddpm: Any, photos: Path, home: Path, save_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model that learned MNIST at 12 x 12, beside its own test images."""
+    (home / "models").mkdir(parents=True)
+    about = {"data": {"name": "mnist", "images": 9, "mean": 0.0, "std": 1.0}, "classes": tuple("0123456789")}
+    save_model(home / "models" / "tiny.safetensors", **about)
+    monkeypatch.setenv("DDPM_MODEL", "tiny")
+    asked = ("eval", "--seed", 0, "--json")
     few = ddpm(*asked, "-n", 3).done().json
     path = home / "cache" / "evaluations" / f"{few['protocol']['model']}.json"
     assert json.loads(path.read_text())["metrics"]["ssim"]["mean"] == few["metrics"]["ssim"]["mean"]
     more = ddpm(*asked, "-n", 6).done().json
     ddpm(*asked, "-n", 2).done()  # says less than is known
     ddpm(*asked, "-n", 9, "--sampler", "ddim", "--steps", 3).done()  # not how the model is drawn by default
+    ddpm(*asked, "-n", 9, "--reference", photos).done()  # not what it learned
     kept = json.loads(path.read_text())
     assert kept["metrics"]["ssim"]["mean"] == more["metrics"]["ssim"]["mean"]
     assert kept["protocol"]["ssim"]["number"] == 6
+    assert ddpm(*asked, "-n", 8, "--steps", 20).done().json["protocol"]["number"] == 8  # the default, spelled out
+    assert json.loads(path.read_text())["protocol"]["ssim"]["number"] == 8
+    for damaged in (
+        "[]",
+        '{"metrics": {}, "protocol": {"ssim": 5}}',
+        '{"metrics": 1, "protocol": {"ssim": {"number": 1}}}',
+    ):
+        path.write_text(damaged)
+        ddpm(*asked, "-n", 2).done()
 
 
 @pytest.mark.usefixtures("model")
@@ -154,9 +171,26 @@ def test_what_cannot_be_judged_is_refused(ddpm: Any, photos: Path, digits: Path)
     ddpm("eval", "-n", 2, "--reference", photos, "--metrics", "labels").refused(2, "feature network")
     ddpm("eval", "-n", 2, "--reference", photos, "--plot", "a.jpg").refused(2, ".png or .svg")
     ddpm("eval", "-n", 2, "--reference", photos, "-o", "a.txt").refused(2, ".json or .csv")
+    ddpm("eval", digits, "--sampler", "ddim").refused(2, "--sampler is for models")
     ddpm("eval", "no.npz").refused(3, "no.npz")
     ddpm("eval", "nothing").refused(4, "'nothing'")
     ddpm("eval", "mnist", "--reference", "nothing", "-n", 1).refused(3, "nothing")
+
+
+def test_a_name_is_a_models_before_it_is_a_folders(ddpm: Any, cwd: Path) -> None:
+    (cwd / "mnist").mkdir()
+    found = ddpm("eval", "mnist", "-n", 2, "--metrics", "ssim", "--steps", 2, "--json").done()
+    assert "model mnist (shipped" in found.err
+    ddpm("eval", "./mnist").refused(3, "no image")
+
+
+def test_no_two_pairs_of_real_images_are_the_same() -> None:
+    images = data.ImageSet("dots", np.arange(10, dtype=np.uint8)[:, None, None, None].repeat(8, 2).repeat(8, 3))
+    for count in range(1, 11):
+        one, other = Reference(images, "all", 0).pairs(count)
+        pairs = {frozenset((int(a[0, 0, 0]), int(b[0, 0, 0]))) for a, b in zip(one.images, other.images, strict=True)}
+        assert len(pairs) == count
+        assert all(len(pair) == 2 for pair in pairs)
 
 
 @pytest.mark.usefixtures("model")

@@ -24,6 +24,22 @@ def archive(**arrays: Any) -> bytes:
     return buffer.getvalue()
 
 
+def packed(header: bytes, content: bytes = bytes(100)) -> bytes:
+    """An archive with an array of a header of our own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("images.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content)
+    return buffer.getvalue()
+
+
+def encrypted() -> bytes:
+    """An archive whose member says that it is encrypted, in both places where zip has the flag."""
+    content = bytearray(archive(images=GREY[:, 0]))
+    content[6] |= 1
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1
+    return bytes(content)
+
+
 @pytest.mark.parametrize("images", [GREY, COLOUR], ids=["grey", "colour"])
 def test_what_sample_writes_comes_back(images: np.ndarray, tmp_path: Path) -> None:
     labels = np.arange(len(images))
@@ -54,8 +70,28 @@ def test_images_without_labels_have_none() -> None:
         archive(images=GREY[:, 0], labels=np.arange(3)),
         archive(images=np.array([{"a": 1}], dtype=object)),
         written(GREY)[:200],
+        archive(images=GREY[:2, 0], labels=np.array([0, 30_000_000])),
+        encrypted(),
+        packed(b"{'descr': (), 'fortran_order': False, 'shape': (1,), }\n"),
+        packed(b"{" * 5000 + b"\n"),
+        packed(b"{'descr': '|u1', 'fortran_order': False, 'shape': (" + b"9," * 60 + b"), }\n"),
     ],
-    ids=["empty", "no zip", "other names", "floats", "no image", "a number", "few labels", "objects", "cut short"],
+    ids=[
+        "empty",
+        "no zip",
+        "other names",
+        "floats",
+        "no image",
+        "a number",
+        "few labels",
+        "objects",
+        "cut short",
+        "many classes",
+        "encrypted",
+        "no type",
+        "deep",
+        "many axes",
+    ],
 )
 def test_anything_else_is_a_data_error(content: bytes) -> None:
     with pytest.raises(DataError) as caught:
@@ -70,10 +106,6 @@ def test_a_missing_file_is_a_data_error(tmp_path: Path) -> None:
 
 
 def test_a_header_that_promises_more_than_there_is_allocates_nothing() -> None:
-    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 10000, 100)}\n"
-    member = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(100)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr("images.npy", member)
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 10000, 100), }\n"
     with pytest.raises(DataError, match="header says 1000000000000"):
-        npz.read(buffer.getvalue(), "a.npz")
+        npz.read(packed(header), "a.npz")

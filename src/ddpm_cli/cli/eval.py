@@ -103,6 +103,8 @@ def evaluate(
     for path, suffixes in ((plot, PLOTS), (output, OUTPUTS)):
         _check_suffix(path, suffixes)
     name = _one_subject(context, subject, model)
+    if name is not None and _is_files(name):
+        _refuse_drawing(context, name)
     how = {"weights": weights, "batch_size": batch_size, "device": device, "precision": precision}
     source = _source(name, number, chosen, sampler, {"guidance": guidance, "steps": steps}, how, out)
     from ddpm_cli import evaluation
@@ -120,10 +122,20 @@ def evaluate(
         )
     names = evaluation.choose(wanted, against, out.note)
     found = evaluation.evaluate(source.take(), against, names, out.note)
-    evaluation.remember(found)
     if plot is not None:
         _draw(found, plot)
     _tell(found, output, plot, out)
+    evaluation.remember(found, source.trained_on)
+
+
+# What only a model can be told.
+DRAWING = ("guidance", "sampler", "steps", "batch_size", "device", "precision", "weights")
+
+
+def _refuse_drawing(context: typer.Context, name: str) -> None:
+    for parameter in context.command.params:
+        if parameter.name in DRAWING and o.is_typed(context, parameter.name):
+            raise UsageError(f"{parameter.opts[0]} is for models, and {name} holds images", "Leave it out.")
 
 
 class _Source(NamedTuple):
@@ -183,7 +195,7 @@ def _source(
     if name is not None and _is_files(name):
         from ddpm_cli import evaluation
 
-        read = evaluation.from_files(sys.stdin.buffer.read() if name == "-" else name, number, out.note)
+        read = evaluation.from_files(_stdin() if name == "-" else name, number, out.note)
         channels, height, width = read.images.shape[1:]
         return _Source((channels, height, width), "", lambda: read)
 
@@ -200,12 +212,27 @@ def _source(
     return _Source(info.shape, str(info.data.get("name", "")), take)
 
 
+def _stdin() -> bytes:
+    if sys.stdin.isatty():
+        raise UsageError(
+            "- reads an .npz from stdin, which is a terminal", "ddpm sample -o - --format npz | ddpm eval -"
+        )
+    return sys.stdin.buffer.read()
+
+
 def _is_files(name: str) -> bool:
-    """Whether somebody means images rather than a model: an archive, stdin, or a folder that holds no run."""
+    """Whether somebody means images rather than a model: an archive, stdin, or a folder that holds no run.
+
+    A bare name is a model's before it is a folder's: a folder called mnist may hold the files of the data set.
+    """
     from ddpm_cli import library
 
+    if name == "-" or name.lower().endswith(".npz"):
+        return True
     folder = paths.absolute(name)
-    return name == "-" or name.lower().endswith(".npz") or (library.is_folder(folder) and not library.is_run(folder))
+    if not library.is_folder(folder) or library.is_run(folder):
+        return False
+    return "/" in name or "\\" in name or all(found.name != name for found in library.known())
 
 
 def _draw(found: "Evaluation", path: Path) -> None:
@@ -232,7 +259,7 @@ def _title(found: "Evaluation") -> str:
 def _tell(found: "Evaluation", output: Path | None, plot: Path | None, out: Output) -> None:
     document = {"metrics": found.metrics, "protocol": found.protocol}
     written = {key: path for key, path in (("plot", plot), ("output", output)) if path is not None}
-    head, rows = ["metric", "value", "real images"], _rows(found)
+    head, rows = ["metric", "value", "real images"], _rows(found, exact=not sys.stdout.isatty())
     if output is None:
         out.document({**document, **written})
         out.table(head, rows)
@@ -254,7 +281,7 @@ def _tell(found: "Evaluation", output: Path | None, plot: Path | None, out: Outp
         out.note(f"picture {plot}")
 
 
-def _rows(found: "Evaluation", exact: bool = False) -> list[list[str]]:
+def _rows(found: "Evaluation", exact: bool) -> list[list[str]]:
     """A row a figure: its name, its value, and that of real images; exact for programs, in short for people."""
 
     def number(value: float | None, form: str) -> str:

@@ -4,6 +4,7 @@ Only the view of the posterior asks a model, and only it imports torch.
 """
 
 import io
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 
 from ddpm_cli import __version__, files, paths
 from ddpm_cli.cli import _options as o
+from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output
 from ddpm_cli.config import NoiseKind, Process, ScheduleConfig, to_dict
 from ddpm_cli.errors import DataError, UsageError
@@ -223,19 +225,33 @@ def _from_file(name: str, fit: "Callable[[Pixels], Pixels]") -> Pictures:
             raise DataError("there is nothing on stdin, expected an image", "cat photo.jpg | ddpm noise -")
     else:
         # A pipe, of <(...) say, can be read once and not sought in.
-        content = path.read_bytes() if path.is_fifo() else path
+        content = _piped(path) if _is_pipe(path) else path
     pixels = fit(read_image(content, _advice(name)))
     source = {"image": path if name != "-" else "-", "dataset": None}
     return Pictures(pixels[None], [0], None, (), path.name if name != "-" else "from stdin", source)
+
+
+def _is_pipe(path: Path) -> bool:
+    try:
+        return path.is_fifo()
+    except OSError:  # a name too long, say
+        return False
+
+
+def _piped(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "Check who may read it: ls -l") from error
 
 
 def _advice(name: str) -> str:
     """What to do about an image that cannot be read."""
     from ddpm_cli import data
 
-    if name in data.KNOWN or Path(name).is_dir():
+    if name in data.KNOWN or os.path.isdir(name):  # noqa: PTH112  # unlike pathlib's, never an error
         return f"Images of a data set: ddpm noise --dataset {name}"
-    if name != "-" and not Path(name).exists():
+    if name != "-" and not os.path.exists(name):  # noqa: PTH110
         return "Check its path; without one, an image of mnist is shown."
     return "PNG, JPEG, GIF, BMP, WebP, TIFF and PPM can be read."
 
@@ -583,11 +599,13 @@ def _posterior(ask: Asked) -> Answer:
 
 def _model(ask: Asked) -> "tuple[DiffusionModel, Info, str]":
     """The model that is meant, on the CPU in float32: a picture asks it a few times only."""
-    from ddpm_cli import checkpoint, library
+    found, info = named(ask.options["model"], ask.out)
+    if info.network.learned_variance:
+        raise UsageError(
+            f"model {found.name} has learned its variance, and this view shows the fixed one", "Name another: --model"
+        )
+    from ddpm_cli import checkpoint
 
-    found = library.find(ask.options["model"])
-    info = checkpoint.read_info(found.path)
-    ask.out.note(f"model {found.name} ({found.origin}, {info.id[:12]})")
     model, info = checkpoint.load(found.path)
     return model, info, found.name
 

@@ -5,6 +5,7 @@ cannot be read is a :class:`~ddpm_cli.errors.DataError` that names it, never ano
 """
 
 import contextlib
+import lzma
 import math
 import struct
 import tarfile
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from ddpm_cli.errors import DataError
 
 INTACT = "Replace it by an intact copy."
-# What gzip, tarfile and zipfile raise on damaged files; the last three come from offsets and lengths that lie.
-DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
+# What gzip, tarfile and zipfile raise on damaged files (RuntimeError: encrypted ones), and what comes from offsets and
+# lengths that lie.
+DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, RuntimeError)
 LIES = (ValueError, struct.error, OverflowError)
 
 BLOCK = 4096  # images turned at once

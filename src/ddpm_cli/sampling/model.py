@@ -1,7 +1,7 @@
 """A model of images that can be drawn from: what evaluation, the library and the command line see."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -135,6 +135,14 @@ class DiffusionModel:
     def evaluations(self) -> int:
         """Passes of the network for one image; a guided step makes two."""
         return self.steps * (1 if self.sampler.guidance == 1 else 2)
+
+    def draws_as(self, other: SamplerConfig) -> bool:
+        """Whether its sampler and another come to the same, defaults that are spelled out included."""
+        steps, spacing = self.sampler.steps_and_spacing(self.schedule.timesteps)
+        same = other.steps_and_spacing(self.schedule.timesteps) == (steps, spacing)
+        return same and replace(other, steps=steps, spacing=spacing) == replace(
+            self.sampler, steps=steps, spacing=spacing
+        )
 
     def labels(self, seed: int, images: Sequence[int]) -> list[int]:
         """The classes that images of a seed have when nobody chooses them."""
