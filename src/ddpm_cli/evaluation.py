@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ddpm_cli import data, drawing, features, files, library, paths
 from ddpm_cli.config import METRICS, Metric, Shape
 from ddpm_cli.data import ImageSet, npz
-from ddpm_cli.errors import DataError, ResourceError, UsageError
+from ddpm_cli.errors import DataError, ResourceError, UsageError, unknown_name
 from ddpm_cli.features import FeatureNetwork, Seen
 from ddpm_cli.metrics import judge_labels, ssim
 from ddpm_cli.metrics.ssim import RANGE, WINDOW
@@ -205,6 +205,8 @@ def reference(
         )
         found = Reference(images, which, seed)
     else:
+        if not name.lower().endswith(".npz") and not data.is_path(name):
+            raise unknown_name("data set", name, data.KNOWN)
         found = Reference(read(name, say), "all", seed)
     if found.images.shape != shape:
         judged, real = ("x".join(map(str, size)) for size in (shape, found.images.shape))

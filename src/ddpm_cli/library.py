@@ -5,6 +5,7 @@ directory's ``models`` and ``runs`` is ever removed.
 """
 
 import contextlib
+import difflib
 import json
 import os
 import re
@@ -91,7 +92,9 @@ def find(model: str | None) -> Found:
         if found.name == model:
             return found
         names.append(found.name)
-    raise ModelError(f"there is no model called {model!r}", f"Known: {', '.join(names) or 'none'}.")
+    near = difflib.get_close_matches(model, names, n=1)
+    guess = f"Did you mean {near[0]}? " if near else ""
+    raise ModelError(f"there is no model called {model!r}", f"{guess}Known: {', '.join(names) or 'none'}.")
 
 
 def find_run(run: str) -> Path:

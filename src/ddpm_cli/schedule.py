@@ -76,7 +76,7 @@ class Schedule:
     @property
     def ends_as_noise(self) -> bool:
         """Whether x_T is N(0, I) for practical purposes: abar_T of at most 1e-3."""
-        return bool(self.abars[-1] <= CLEAN_ENOUGH_TO_WARN)
+        return bool(self.abars[-1] <= CLEAN_ENOUGH_TO_WARN * (1 + 1e-9))  # 1 - 0.999 is a little more than 1e-3
 
     @property
     def warning(self) -> str:

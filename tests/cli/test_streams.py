@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,59 @@ def test_no_temporary_file_is_left(ddpm: Any, quick: tuple[str, ...], written: C
     ddpm(*quick, "--steps", 2, "-o", "run").done()
     ddpm("sample", "-n", 2, "--steps", 1, "-o", "out/").done()
     assert not [name for name in written() if Path(name).name.startswith(".") or name.endswith((".tmp", ".part"))]
+
+
+# --- streams that take no more, or were never open ------------------------------------------------------------------
+
+posix = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+ENTRY = "from ddpm_cli.cli import entry; entry()"
+
+
+def shell(line: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A line for sh in which $ddpm is the console script."""
+    words = f'ddpm() {{ "{sys.executable}" -c "{ENTRY}" "$@"; }}; {line}'
+    return subprocess.run(
+        ["bash", "-c", words, "sh", *arguments], capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+@posix
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ddpm schedule list >/dev/full",
+        "ddpm schedule show --json >/dev/full",
+        "ddpm --help >/dev/full",
+        "ddpm --version >&-",
+        "ddpm schedule list >&-",
+        "export PYTHONUNBUFFERED=1; ddpm schedule list >/dev/full",
+        "ulimit -f 8; export PYTHONUNBUFFERED=1; ddpm schedule show --timesteps 9000 >table",
+    ],
+)
+def test_a_result_that_cannot_be_delivered_is_6(line: str) -> None:
+    done = shell(line)
+    assert done.returncode == 6, done.stderr
+    assert done.stderr.startswith("ddpm: cannot write to stdout: ")
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@posix
+@pytest.mark.parametrize(("command", "code"), [("nosuch", 2), ("schedule list", 0), ("models path mnist", 0)])
+@pytest.mark.parametrize("stderr", ["/dev/full", "&-"])
+def test_notes_that_cannot_be_delivered_change_nothing(command: str, code: int, stderr: str) -> None:
+    done, plain = shell(f"ddpm {command} 2>{stderr}"), shell(f"ddpm {command}")
+    assert done.returncode == plain.returncode == code
+    assert done.stdout == plain.stdout
+
+
+@posix
+def test_an_unbuffered_stdout_whose_reader_left_is_141() -> None:
+    done = shell("export PYTHONUNBUFFERED=1; ddpm schedule show --timesteps 20000 | head -1; echo ${PIPESTATUS[0]}")
+    assert done.stdout.endswith("\n141\n")
+    assert done.stderr == ""
+
+
+def test_a_stdout_that_knows_no_such_letters_gets_others(process: Any) -> None:
+    done = process("schedule", "plot", env={**os.environ, "PYTHONIOENCODING": "ascii"}).done()
+    assert done.out.isascii()

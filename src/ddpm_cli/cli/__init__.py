@@ -6,12 +6,14 @@ help is instant; and whatever happens, :func:`main` turns it into one of the doc
 
 import contextlib
 import difflib
+import errno
 import os
 import re
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,7 +22,7 @@ from ddpm_cli import __version__
 from ddpm_cli.cli import data, doctor, models, noise, sample, schedule, train
 from ddpm_cli.cli import eval as eval_
 from ddpm_cli.cli._options import EXAMPLES, read_settings
-from ddpm_cli.cli._output import ReaderGone
+from ddpm_cli.cli._output import ReaderGone, forget, stdout_failed
 from ddpm_cli.errors import DdpmError, ResourceError, UsageError
 
 __all__ = ["app", "entry", "main"]
@@ -91,9 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = message.replace("Value error, ", "").rstrip(".")  # what pydantic puts before a choice
         return _report(message, f"{_guess(message)}See: {command} --help", getattr(error, "exit_code", 2))
     except (ReaderGone, BrokenPipeError):
-        # Nobody reads any more; what Python still holds for stdout must not be flushed into the closed pipe.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget(sys.stdout)  # nobody reads any more
         return 141
     except SystemExit as end:
         if sys.stdout is stdout:
@@ -105,10 +105,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _report("there is not enough memory", "Use a smaller --batch-size.", ResourceError.exit_code)
     except Exception as error:  # noqa: BLE001  # the one boundary
+        if isinstance(error, OSError) and (error.errno in NO_ROOM or not sys.stdout.writable()):
+            failure = stdout_failed(error)
+            return _report(failure.message, failure.hint, failure.exit_code)
         if "out of memory" in str(error).lower():
             return _report("the device ran out of memory", "Use a smaller --batch-size.", ResourceError.exit_code)
         traceback.print_exc()
         return _report(f"this is a bug: {error!r}", "Please report it with the lines above.", 1)
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _guess(message: str) -> str:
@@ -137,9 +143,25 @@ def _report(message: str, hint: str, code: int) -> int:
     return code
 
 
+def _open_streams() -> None:
+    """Give streams that the caller closed something to be: nothing to read, nowhere for notes, an error for results."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  # for as long as the process lives
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  # not for writing
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for as long as the process lives
+
+
 def entry() -> None:
     """The console script: :func:`main`, and after a signal the signal's default action, so that shell loops stop."""
+    _open_streams()
     code = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            forget(stream)
     number = code - 128
     if number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)) and os.name == "posix":
         with contextlib.suppress(OSError):

@@ -221,7 +221,11 @@ def output_format(output: str, asked: str | None) -> Format:
     """What to write: as asked, else by the suffix; a folder is one that exists or ends in a slash."""
     if output == "-":
         return cast(Format, asked or "png")
+    if not output:
+        raise UsageError("-o names nothing", "Name a file or a folder: -o picture.png")
     suffix = Path(output).suffix.lower().removeprefix(".")
+    if asked is not None and suffix != asked:
+        raise UsageError(f"{output} is no .{asked}, which --format asks for", f"Name it so: -o NAME.{asked}")
     if asked is None and (Path(output).is_dir() or output.endswith(("/", os.sep))):
         return "folder"
     if asked is None and suffix not in ("png", "gif", "npz"):

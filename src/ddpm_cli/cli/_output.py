@@ -6,6 +6,7 @@ Invariant: stdout holds the result of the command and nothing else; with --json 
 import contextlib
 import json
 import math
+import os
 import shutil
 import sys
 import textwrap
@@ -13,9 +14,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
-from ddpm_cli.errors import UsageError
+from ddpm_cli.errors import ResourceError, UsageError
 
 SCHEMA = 1
 SILENCE = 30.0  # seconds between two lines of progress off a terminal
@@ -93,14 +94,21 @@ class Output:
         Console().print(table)
 
     def bytes(self, data: bytes) -> None:
-        """The result as bytes on stdout, for `-o -`."""
+        """The result as bytes on stdout, for `-o -`.
+
+        Raises:
+            ResourceError: stdout is closed, or its disk is full.
+        """
         try:
+            sys.stdout.flush()
             rest = memoryview(data)
             while rest:  # an unbuffered stdout may take a part only
                 rest = rest[sys.stdout.buffer.write(rest) :]
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             _reader_gone()
+        except OSError as error:
+            raise stdout_failed(error) from error
 
     def agreed(self, question: str, yes: bool) -> bool:
         """Whether the user wants what cannot be undone: said with --yes, else asked for on the terminal.
@@ -137,11 +145,8 @@ class Output:
             self.live = None
 
     def _write(self, text: str) -> None:
-        try:
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            _reader_gone()
+        # As bytes: the text layer of an unbuffered stdout drops what a full disk or pipe does not take at once.
+        self.bytes(text.encode(sys.stdout.encoding or "utf-8", errors="replace"))
 
 
 class Live:
@@ -229,6 +234,19 @@ def aligned(rows: Sequence[tuple[str, str]]) -> str:
         broken = textwrap.wrap(value, room, break_long_words=False, break_on_hyphens=False)
         lines += [f"{head:{margin}}{part}" for head, part in zip([name, *[""] * len(broken)], broken, strict=False)]
     return "\n".join(lines)
+
+
+def stdout_failed(error: OSError) -> ResourceError:
+    """What to say where stdout takes no more; what Python still holds for it is let go."""
+    forget(sys.stdout)
+    reason = (error.strerror or "it is closed").lower()
+    return ResourceError(f"cannot write to stdout: {reason}", "Send the result somewhere else, or free some space.")
+
+
+def forget(stream: TextIO) -> None:
+    """Let go what Python still holds for a stream that takes no more: flushed at the end, it would change the code."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _reader_gone() -> NoReturn:
