@@ -38,6 +38,8 @@ SHORT = {
 }
 # Of a run that goes on, only the budget can change; the one that is made below has done two steps.
 SHORT_RESUMED = {"--steps": "3", "--device": "cpu"}
+# Images from files are not drawn, so nothing can be said of how.
+SHORT_FILES = {"--number": "4"}
 ALIASES = {"-n": "--number", "--epochs": "--steps", "--minutes": "--steps"}
 # What is replaced must be right itself where the parser does not look at it: a typo must not vanish with it.
 CHECKED = {"--preset": config.PRESETS}
@@ -194,6 +196,8 @@ def shortened(words: tuple[str, ...]) -> list[str]:
     line = " ".join(words) + " "
     cut = next((dict(options) for command, options in SHORT.items() if line.startswith(f"{command} ")), {})
     cut = SHORT_RESUMED if "--resume" in words else cut
+    if words[0] == "eval" and words[1:] and (words[1] == "-" or words[1].endswith(".npz")):
+        cut = SHORT_FILES
     kept, rest = [], list(words)
     while rest:
         word = rest.pop(0)

@@ -174,7 +174,8 @@ def test_what_cannot_be_judged_is_refused(ddpm: Any, photos: Path, digits: Path)
     ddpm("eval", digits, "--sampler", "ddim").refused(2, "--sampler is for models")
     ddpm("eval", "no.npz").refused(3, "no.npz")
     ddpm("eval", "nothing").refused(4, "'nothing'")
-    ddpm("eval", "mnist", "--reference", "nothing", "-n", 1).refused(3, "nothing")
+    ddpm("eval", "mnist", "--reference", "nothing", "-n", 1).refused(2, "nothing")
+    ddpm("eval", "mnist", "--reference", "./nothing", "-n", 1).refused(3, "nothing")
 
 
 def test_a_name_is_a_models_before_it_is_a_folders(ddpm: Any, cwd: Path) -> None:

@@ -224,7 +224,7 @@ def output_format(output: str, asked: str | None) -> Format:
     if not output:
         raise UsageError("-o names nothing", "Name a file or a folder: -o picture.png")
     suffix = Path(output).suffix.lower().removeprefix(".")
-    if asked is not None and suffix != asked:
+    if asked is not None and suffix != asked and suffix in ("png", "gif", "npz"):
         raise UsageError(f"{output} is no .{asked}, which --format asks for", f"Name it so: -o NAME.{asked}")
     if asked is None and (Path(output).is_dir() or output.endswith(("/", os.sep))):
         return "folder"
