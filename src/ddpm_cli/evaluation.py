@@ -7,6 +7,7 @@ images, by which network. Beside every figure stands what real images get.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli import data, drawing, features, files, library, paths
-from ddpm_cli.config import METRICS, Metric, Shape
+from ddpm_cli.config import Shape
 from ddpm_cli.data import ImageSet, npz
 from ddpm_cli.errors import DataError, ResourceError, UsageError, unknown_name
 from ddpm_cli.features import FeatureNetwork, Seen
+from ddpm_cli.measures import METRICS, Need
 from ddpm_cli.metrics import judge_labels, ssim
 from ddpm_cli.metrics.ssim import RANGE, WINDOW
-from ddpm_cli.render.images import Pixels
+from ddpm_cli.pixels import Pixels
 from ddpm_cli.seeds import generator
 
 
@@ -222,23 +224,14 @@ def reference(
 # --- judging --------------------------------------------------------------------------------------------------------
 
 
-def choose(wanted: Sequence[Metric], against: Reference, say: Callable[[str], None]) -> list[Metric]:
+def choose(wanted: Sequence[str], against: Reference, say: Callable[[str], None]) -> list[str]:
     """The metrics wanted, or all that can be had beside these real images; asked before anything long begins.
 
     Raises:
         UsageError: a metric that was asked for cannot be had.
     """
-    _, height, width = against.images.shape
-    size = f"{height}x{width}"
-    lacking: dict[Metric, str] = {}
-    if min(height, width) < WINDOW:
-        lacking["ssim"] = f"images of {size} are smaller than its window of {WINDOW}x{WINDOW}"
-    if against.split == "all" or against.images.name not in features.PINNED:
-        lacking["labels"] = (
-            f"there is no feature network for {against.images.name}, only for {', '.join(features.PINNED)}"
-        )
-    elif against.images.shape != data.KNOWN[against.images.name].shape:
-        lacking["labels"] = f"the feature network of {against.images.name} does not see images of {size}"
+    reasons = {name: LACKS[metric.needs](against) for name, metric in METRICS.items() if metric.needs is not None}
+    lacking = {name: reason for name, reason in reasons.items() if reason}
     for name in wanted:
         if name in lacking:
             left = ",".join(other for other in METRICS if other not in lacking)
@@ -248,7 +241,25 @@ def choose(wanted: Sequence[Metric], against: Reference, say: Callable[[str], No
     return list(wanted) or [name for name in METRICS if name not in lacking]
 
 
-def evaluate(subject: Subject, against: Reference, chosen: Sequence[Metric], say: Callable[[str], None]) -> Evaluation:
+def _lacks_window(against: Reference) -> str:
+    _, height, width = against.images.shape
+    small = min(height, width) < WINDOW
+    return f"images of {height}x{width} are smaller than its window of {WINDOW}x{WINDOW}" if small else ""
+
+
+def _lacks_network(against: Reference) -> str:
+    name, (_, height, width) = against.images.name, against.images.shape
+    if against.split == "all" or name not in features.PINNED:
+        return f"there is no feature network for {name}, only for {', '.join(features.PINNED)}"
+    other = against.images.shape != data.KNOWN[name].shape
+    return f"the feature network of {name} does not see images of {height}x{width}" if other else ""
+
+
+# Of each need, why these real images do not meet it; empty where they do.
+LACKS: dict[Need, Callable[[Reference], str]] = {"window": _lacks_window, "network": _lacks_network}
+
+
+def evaluate(subject: Subject, against: Reference, chosen: Sequence[str], say: Callable[[str], None]) -> Evaluation:
     """The figures of some metrics, with their protocol.
 
     Args:
@@ -267,21 +278,73 @@ def evaluate(subject: Subject, against: Reference, chosen: Sequence[Metric], say
             "seed": against.seed,
         },
     }
-    metrics: dict[str, Any] = {}
-    if "ssim" in chosen:
-        metrics["ssim"] = _ssim(subject, against)
-        protocol["ssim"] = {"window": WINDOW, "data_range": RANGE, "pairs": "random"}
-    if "labels" in chosen:
-        network = features.load(against.images.name)
-        metrics["labels"] = _labels(subject, against, network, say)
-        protocol["features"] = {"data": network.data, "id": network.id}
+    metrics, bench = {}, Bench(subject, against, say)
+    for name in METRICS:
+        if name in chosen:
+            metrics[name], how = COMPUTED[name](bench)
+            protocol |= how
     return Evaluation(metrics, protocol, subject.model)
 
 
-def _ssim(subject: Subject, against: Reference) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What metrics work on. What several of them need is made once, when the first asks.
+
+    Attributes:
+        subject: what to judge.
+        against: real images of the same size.
+        say: takes sentences for the user.
+    """
+
+    subject: Subject
+    against: Reference
+    say: Callable[[str], None]
+
+    @cached_property
+    def pairs(self) -> tuple[ImageSet, ImageSet]:
+        """Twice as many real images as there are to judge; see :meth:`Reference.pairs`."""
+        return self.against.pairs(len(self.subject.images))
+
+    @cached_property
+    def network(self) -> FeatureNetwork:
+        """The pinned network that knows the real images."""
+        return features.load(self.against.images.name)
+
+    @cached_property
+    def seen(self) -> tuple[Seen, Seen]:
+        """What the network sees in the images to judge, and in as many real ones, the first of the pairs."""
+        return self.network.see(self.subject.images), self.network.see(self.pairs[0].images)
+
+
+Scored = tuple[dict[str, Any], dict[str, Any]]
+"""The figures of a metric, and what its protocol tells of it; plain JSON values."""
+
+
+def _ssim(bench: Bench) -> Scored:
     """Each image with a random real one, and as many random pairs of real ones."""
-    real, others = against.pairs(len(subject.images))
-    return {**_spread(ssim(subject.images, real.images)), "real": _spread(ssim(real.images, others.images))}
+    real, others = bench.pairs
+    judged, usual = ssim(bench.subject.images, real.images), ssim(real.images, others.images)
+    how = {"window": WINDOW, "data_range": RANGE, "pairs": "random"}
+    return {**_spread(judged), "real": _spread(usual)}, {"ssim": how}
+
+
+def _labels(bench: Bench) -> Scored:
+    """The classes that the network finds, beside those asked for."""
+    subject, network = bench.subject, bench.network
+    asked = _asked(subject, network.classes)
+    if asked is None and subject.asked is not None:
+        bench.say(f"the classes {', '.join(subject.classes[:3])}... are not those of {network.data}: no accuracy")
+    judged, usual = bench.seen
+    found = {
+        "classes": list(network.classes),
+        **judge_labels(judged.probabilities, asked)._asdict(),
+        "real": judge_labels(usual.probabilities, bench.pairs[0].labels)._asdict(),
+    }
+    return found, {"features": {"data": network.data, "id": network.id}}
+
+
+# How each of METRICS is computed.
+COMPUTED: dict[str, Callable[[Bench], Scored]] = {"ssim": _ssim, "labels": _labels}
 
 
 def _spread(values: NDArray[np.float64]) -> dict[str, Any]:
@@ -292,21 +355,6 @@ def _spread(values: NDArray[np.float64]) -> dict[str, Any]:
         "std": std,
         "standard_error": None if std is None else std / len(values) ** 0.5,
         "values": values.round(6).tolist(),
-    }
-
-
-def _labels(
-    subject: Subject, against: Reference, network: FeatureNetwork, say: Callable[[str], None]
-) -> dict[str, Any]:
-    asked = _asked(subject, network.classes)
-    if asked is None and subject.asked is not None:
-        say(f"the classes {', '.join(subject.classes[:3])}... are not those of {network.data}: no accuracy")
-    real, _ = against.pairs(len(subject.images))
-    seen: Seen = network.see(subject.images)
-    return {
-        "classes": list(network.classes),
-        **judge_labels(seen.probabilities, asked)._asdict(),
-        "real": judge_labels(network.see(real.images).probabilities, real.labels)._asdict(),
     }
 
 
@@ -336,14 +384,13 @@ def remember(found: Evaluation, trained_on: str) -> None:
     real = found.protocol["reference"]
     if not found.model or (real["data"], real["split"]) != (trained_on, "test"):
         return
-    path = paths.cache() / "evaluations" / f"{found.model}.json"
-    kept = recall(found.model)
+    kept = library.evaluation(found.model)
     for name, figures in found.metrics.items():
         if found.protocol["number"] >= kept["protocol"].get(name, {"number": 0})["number"]:
             kept["metrics"][name] = summary(figures)
             kept["protocol"][name] = found.protocol
     try:
-        files.write_bytes(path, (json.dumps(kept, allow_nan=False) + "\n").encode())
+        files.write_bytes(library.evaluation_file(found.model), (json.dumps(kept, allow_nan=False) + "\n").encode())
     except (ResourceError, ValueError):
         return
 
@@ -355,14 +402,3 @@ def summary(figures: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in figures.items()
         if key != "values"
     }
-
-
-def recall(model: str) -> dict[str, dict[str, Any]]:
-    """What is known of a model's quality: name of a metric -> its figures, and its protocol."""
-    path = paths.cache() / "evaluations" / f"{model}.json"
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        whole = {name: part for name, part in kept["protocol"].items() if isinstance(part["number"], int)}
-        return {"metrics": {name: dict(kept["metrics"][name]) for name in whole}, "protocol": whole}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return {"metrics": {}, "protocol": {}}

@@ -17,7 +17,7 @@ from torch import Tensor
 from ddpm_cli import checkpoint, machine, paths
 from ddpm_cli.errors import ModelError, UsageError
 from ddpm_cli.networks.classifier import SIDE, Classifier
-from ddpm_cli.render.images import Pixels
+from ddpm_cli.pixels import Pixels, from_uint8
 
 KIND = "features"
 BATCH = 500  # images at once; on a CPU larger ones gain nothing
@@ -75,7 +75,7 @@ def batches(images: Pixels) -> Iterator[tuple[slice, Tensor]]:
     """Images as a network takes them, (b, C, H, W) float32 in [-1, 1], a batch at a time, with the rows they are."""
     for start in range(0, len(images), BATCH):
         rows = slice(start, start + BATCH)
-        x = torch.from_numpy(np.ascontiguousarray(images[rows])).float().div_(127.5).sub_(1)
+        x = from_uint8(torch.from_numpy(np.ascontiguousarray(images[rows])))
         yield rows, x.contiguous(memory_format=torch.channels_last)
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from ddpm_cli.config import NoiseKind, Process
 from ddpm_cli.errors import UsageError
 from ddpm_cli.forward import posterior, q_sample, transition
-from ddpm_cli.render.illustrations import Flow, Jump, Moment
-from ddpm_cli.render.images import Pixels
-from ddpm_cli.schedule import Floats, Level, Schedule
+from ddpm_cli.pixels import Pixels, from_uint8
+from ddpm_cli.schedule import Floats, Level, Schedule, one_by_one
 from ddpm_cli.seeds import generator
 
 Draw = Callable[[int], Floats]
@@ -123,7 +122,7 @@ def chain(x_0: Floats, schedule: Schedule, draw: Draw) -> Iterator[Floats]:
     References:
         Ho et al. 2020, equation 2.
     """
-    return forth(x_0, _each(schedule.level(np.arange(schedule.timesteps + 1))), draw)
+    return forth(x_0, one_by_one(schedule.level(np.arange(schedule.timesteps + 1))), draw)
 
 
 def forth(x_0: Floats, levels: Iterable[Level[Floats]], draw: Draw) -> Iterator[Floats]:
@@ -168,6 +167,31 @@ class Noised:
     expected_mean: Floats
     expected_variance: Floats
 
+    def moments(self, k: int) -> dict[str, float]:
+        """Mean and variance at level k of them, as found and as expected."""
+        names = ("mean", "variance", "expected_mean", "expected_variance")
+        return {name: float(getattr(self, name)[k]) for name in names}
+
+    def only(self, k: int) -> "Noised":
+        """Level k of them alone."""
+        levels, *rest = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Noised(Level(*(field[k : k + 1] for field in levels)), *(values[k : k + 1] for values in rest))
+
+
+def told(results: Sequence[Noised], timesteps: int) -> list[dict[str, Any]]:
+    """The last of some processes as numbers, a row a level; where there is another, the first, its moments beside.
+
+    Args:
+        results: of the same levels.
+        timesteps: T, of which percentages are taken.
+    """
+    last, rows = results[-1], []
+    for k, (t, signal, noise, log_snr) in enumerate(zip(*(field.tolist() for field in last.levels), strict=True)):
+        row = {"t": t, "percent": 100 * t / timesteps, "abar": signal**2, "signal": signal, "noise": noise}
+        row |= {"snr": float(np.exp(log_snr)), "log_snr": log_snr, **last.moments(k)}
+        rows.append(row | {"right": results[0].moments(k)} if len(results) > 1 else row)
+    return rows
+
 
 def noised(
     images: Pixels,
@@ -204,8 +228,8 @@ def noised(
     x = np.empty((len(times), *images.shape), np.float32)
     sums = np.zeros((2, len(times)))
     steps = len(times) if process == "closed-form" else int(max(times))
-    for number, (image, name) in enumerate(zip(images, numbers, strict=True)):
-        clean = image / 127.5 - 1
+    x_0 = from_uint8(images)
+    for number, (clean, name) in enumerate(zip(x_0, numbers, strict=True)):
         draw = noise_of(noise, seed, name, clean.shape)
         for done, places, x_t in _way(clean, schedule, times, process, draw):
             progress(number * steps + done, len(images) * steps)
@@ -213,7 +237,7 @@ def noised(
             sums[:, places] += np.array([[x_t.mean()], [np.square(x_t).mean()]])
     mean, square = sums / len(images)
     levels = schedule.level(np.array(times, np.float64))
-    start, spread = float((images / 127.5 - 1).mean()), float((images / 127.5).var())
+    start, spread = float(x_0.mean()), float(x_0.var())
     if process == "naive":
         added = np.cumsum(schedule.betas)[np.array(times, int)]
         expected = np.full(len(times), start), spread + added
@@ -236,11 +260,6 @@ def _way(
         yield t, [place for place, wanted in enumerate(times) if wanted == t], x
         if t == last:
             return
-
-
-def _each(levels: Level[Floats]) -> Iterator[Level[Floats]]:
-    """A vector of levels as scalars, one at a time."""
-    return (Level(*map(np.asarray, fields)) for fields in zip(*levels, strict=True))
 
 
 # --- one dimension, exactly -----------------------------------------------------------------------------------------
@@ -354,6 +373,30 @@ VISITED = 1000  # levels at most: finer than the picture's pixels
 BINS, REACH = 180, 3.6  # bins of 0.04 from -3.6 to 3.6: fine enough for bumps of 0.15
 
 
+class Flow(NamedTuple):
+    """A density on its way to N(0, 1), and samples on the way back; all arrays float64.
+
+    Attributes:
+        x: (X,) evenly spaced places.
+        times: (L,) levels, rising from 0 to T.
+        exact: (L, X) p_t(x).
+        there: (K, L) paths of the chain, from data to noise.
+        found: (L, X) density of the samples that walk back, counted in bins around x.
+        back: (K, L) some of their paths.
+        start: (n,) where they start, at level T.
+        ends: (n,) where they end, at level 0.
+    """
+
+    x: Floats
+    times: Floats
+    exact: Floats
+    there: Floats
+    found: Floats
+    back: Floats
+    start: Floats
+    ends: Floats
+
+
 def flow(schedule: Schedule, seed: int, data: Mixture = EXAMPLE) -> Flow:
     """A density on its way to N(0, 1), and samples on the way back.
 
@@ -363,7 +406,7 @@ def flow(schedule: Schedule, seed: int, data: Mixture = EXAMPLE) -> Flow:
         data: p_0.
     """
     times = np.array(evenly(schedule.timesteps, VISITED))
-    levels = list(_each(schedule.level(times)))
+    levels = list(one_by_one(schedule.level(times)))
     width = 2 * REACH / BINS
     x = np.linspace(-REACH + width / 2, REACH - width / 2, BINS)
 
@@ -389,6 +432,49 @@ def flow(schedule: Schedule, seed: int, data: Mixture = EXAMPLE) -> Flow:
 
 
 # --- the true posterior beside the model's ---------------------------------------------------------------------------
+
+
+class Jump(NamedTuple):
+    """One pixel's step from level t down to s: two Gaussians of one variance.
+
+    Attributes:
+        s: the level it goes to.
+        true: mean of q(x_s | x_t, x_0).
+        model: mean of p_theta(x_s | x_t).
+        variance: btilde, of both.
+    """
+
+    s: float
+    true: float
+    model: float
+    variance: float
+
+    @property
+    def kl(self) -> float:
+        """KL(q || p_theta) in nats: (difference of the means)^2 / (2 btilde), this pixel's share of L_{t-1}."""
+        return (self.true - self.model) ** 2 / (2 * self.variance)
+
+
+class Moment(NamedTuple):
+    """A level on the way: the noisy image, what the model takes it for, and the steps from there.
+
+    Attributes:
+        t: the level.
+        x_t: (C, H, W).
+        clean: (C, H, W), the model's estimate of x_0.
+        jumps: of the pixel looked at, the short step first.
+    """
+
+    t: float
+    x_t: Floats
+    clean: Floats
+    jumps: tuple[Jump, ...]
+
+    def told(self, pixel: tuple[int, int]) -> dict[str, Any]:
+        """As numbers, the images at one pixel."""
+        place = (0, *pixel)
+        jumps = [{**jump._asdict(), "kl": jump.kl} for jump in self.jumps]
+        return {"t": self.t, "x_t": float(self.x_t[place]), "clean": float(self.clean[place]), "jumps": jumps}
 
 
 def moments(

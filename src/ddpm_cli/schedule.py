@@ -7,7 +7,7 @@ clean (``betas[0] = 0``, ``abars[0] = 1``), and every other beta lies inside (0,
 No torch here, so that ``ddpm schedule`` starts at once; :func:`ddpm_cli.forward.as_tensors` crosses over.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ Array = TypeVar("Array", "Floats", "Tensor")
 
 # An x_T with more than this share of the clean image's power left is not N(0, I), where sampling starts.
 CLEAN_ENOUGH_TO_WARN = 1e-3
+WORKING = 5.0  # beyond this log-SNR either way, an image is nearly clean, or nearly noise
 
 
 class Level(NamedTuple, Generic[Array]):
@@ -43,6 +44,11 @@ class Level(NamedTuple, Generic[Array]):
     signal: Array
     noise: Array
     log_snr: Array
+
+
+def one_by_one(levels: "Level[Floats]") -> "Iterator[Level[Floats]]":
+    """A vector of levels as scalars."""
+    return (Level(*map(np.asarray, fields)) for fields in zip(*levels, strict=True))
 
 
 class Schedule:
@@ -108,6 +114,23 @@ class Schedule:
         with np.errstate(over="ignore"):  # a first beta of 1e-308 has no finite weight after it
             between = np.expm1(self.log_snr[1:-1] - self.log_snr[2:]) / 2
         return np.concatenate([[np.nan, np.nan], between])
+
+    def summary(self) -> dict[str, float | None]:
+        """It in four numbers.
+
+        Returns:
+            ``abar_T``: the clean image's power that is left in x_T; ``max_beta``; ``half_noise``: the level, real,
+            where signal and noise are equally strong, None if there is none; ``working_share``: of the levels 1 to T,
+            those that are neither nearly clean nor nearly noise: log-SNR within :data:`WORKING` of 0.
+        """
+        with np.errstate(divide="ignore"):  # a first beta below 1e-16 leaves abar_1 at 1
+            half = float(self.level_of(0.0).t) if self.log_snr[-1] <= 0 else None
+        return {
+            "abar_T": float(self.abars[-1]),
+            "max_beta": float(self.betas.max()),
+            "half_noise": half,
+            "working_share": float(np.mean(np.abs(self.log_snr[1:]) <= WORKING)),
+        }
 
     def level(self, t: ArrayLike) -> "Level[Floats]":
         """The level at time t, which may be real.

@@ -173,6 +173,9 @@ def test_what_cannot_be_judged_is_refused(ddpm: Any, photos: Path, digits: Path)
     ddpm("eval", "-n", 2, "--reference", photos, "-o", "a.txt").refused(2, ".json or .csv")
     ddpm("eval", digits, "--sampler", "ddim").refused(2, "--sampler is for models")
     ddpm("eval", "no.npz").refused(3, "no.npz")
+    Image.new("L", (12, 12)).save("grid.png")
+    ddpm("eval", "grid.png").refused(2, "grid.png is one picture", "ddpm sample -n 64 -o samples.npz")
+    ddpm("eval", digits, "--plot", "").refused(2, "empty")
     ddpm("eval", "nothing").refused(4, "'nothing'")
     ddpm("eval", "mnist", "--reference", "nothing", "-n", 1).refused(2, "nothing")
     ddpm("eval", "mnist", "--reference", "./nothing", "-n", 1).refused(3, "nothing")
@@ -192,6 +195,13 @@ def test_no_two_pairs_of_real_images_are_the_same() -> None:
         pairs = {frozenset((int(a[0, 0, 0]), int(b[0, 0, 0]))) for a, b in zip(one.images, other.images, strict=True)}
         assert len(pairs) == count
         assert all(len(pair) == 2 for pair in pairs)
+
+
+@pytest.mark.usefixtures("model")
+def test_verbose_tells_what_each_metric_is(ddpm: Any, photos: Path) -> None:
+    told = ddpm("eval", "-n", 2, "--reference", photos, "--metrics", "ssim", "-v").done().err
+    assert "ssim: structural similarity" in told
+    assert "better: like real images" in told
 
 
 @pytest.mark.usefixtures("model")

@@ -183,6 +183,7 @@ def test_a_trajectory_has_8_rows_whatever_the_batch_size(ddpm: Any, cwd: Path) -
 @pytest.mark.parametrize("option", [("--trajectory", "walk.gif"), ("--animate", "walk.png")])
 def test_a_second_output_with_another_suffix_is_2(ddpm: Any, cwd: Path, option: tuple[str, str]) -> None:
     ddpm("sample", *FEW, *option).refused(2, *option)
+    ddpm("sample", *FEW, option[0], "").refused(2, "empty")
     assert list(cwd.iterdir()) == []
 
 

@@ -257,6 +257,12 @@ def test_whatever_describes_a_schedule_is_an_option(ddpm: Any, command: str) -> 
         assert len(re.findall(rf"^  --{name} ", page, re.MULTILINE)) == 1, name
 
 
+@pytest.mark.parametrize("command", ["show", "plot", "compare"])
+def test_an_option_of_another_kind_is_refused_rather_than_ignored(ddpm: Any, command: str) -> None:
+    ddpm("schedule", command, "--kind", "linear", "--offset", 0.1).refused(2, "--offset", "cosine", "linear")
+    ddpm("schedule", command, "--kind", "cosine", "--tau", 2).refused(2, "--tau", "sigmoid", "cosine")
+
+
 # --- compare --------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from scipy import integrate, stats
 
-from ddpm_cli.render.illustrations import Flow, Jump, Moment, density_figure, posterior_figure
+from ddpm_cli.noising import Flow, Jump, Moment
+from ddpm_cli.render.illustrations import density_figure, posterior_figure
 
 X = np.linspace(-3.5, 3.5, 100)
 BLUE = np.array([0x00, 0x72, 0xB2])
@@ -122,10 +123,11 @@ def test_a_name_may_hold_anything() -> None:
 def test_importing_is_light_and_drawing_needs_neither_pyplot_nor_torch() -> None:
     code = """
 import sys, numpy as np
+from ddpm_cli.noising import Flow
 from ddpm_cli.render import illustrations
 print([name for name in ("matplotlib", "PIL", "torch") if name in sys.modules])
 x = np.linspace(-1, 1, 10)
-illustrations.density_figure(illustrations.Flow(x, x + 1, *[np.ones((10, 10))] * 4, x, x), "")
+illustrations.density_figure(Flow(x, x + 1, *[np.ones((10, 10))] * 4, x, x), "")
 print([name for name in ("matplotlib.pyplot", "torch") if name in sys.modules])
 """
     command = [sys.executable, "-W", "error", "-c", code]

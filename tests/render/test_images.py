@@ -1,4 +1,4 @@
-"""From floats to pixels to bytes, and back with other readers."""
+"""From pixels to bytes, and back with other readers."""
 
 import io
 
@@ -6,38 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_cli.errors import NumericsError
-from ddpm_cli.render.images import from_pillow, npz, png, to_pillow, to_uint8
+from ddpm_cli.render.images import channels_last, from_pillow, npz, png, to_pillow
 
 
 def picture(channels: int) -> np.ndarray:
     """5 x 7 pixels, all different in place and channel."""
     return np.arange(channels * 35, dtype=np.uint8).reshape(channels, 5, 7)
-
-
-@pytest.mark.parametrize(
-    ("value", "pixel"),
-    [(-1.0, 0), (1.0, 255), (-3.0, 0), (1e30, 255), (0.003, 128), (-0.003, 127), (0.5, 191), (-0.5, 64)],
-)
-def test_to_uint8_ends_clipping_and_rounding(value: float, pixel: int) -> None:
-    # 0.5 -> 191.25 and -0.5 -> 63.75: truncation instead of rounding would give 63.
-    assert to_uint8(np.full((1, 1, 1, 1), value)).item() == pixel
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_to_uint8_undoes_the_scaling_of_every_pixel(dtype: type) -> None:
-    pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-    back = to_uint8((pixels / 127.5 - 1).astype(dtype))
-    assert back.dtype == np.uint8
-    np.testing.assert_array_equal(back, pixels)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_to_uint8_refuses_what_is_no_image(bad: float) -> None:
-    x = np.zeros((2, 1, 3, 3), np.float32)
-    x[1, 0, 2, 2] = bad
-    with pytest.raises(NumericsError, match="not finite"):
-        to_uint8(x)
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
@@ -65,6 +39,15 @@ def test_npz_is_plain_numpy(channels: int) -> None:
         assert archive["images"][1, 0, 2].tolist() == (30 if channels == 1 else [30, 65, 100])
         assert archive["labels"].dtype == np.int64
         assert archive["labels"].tolist() == [3, 9]
+
+
+def test_npz_holds_more_where_more_is_given() -> None:
+    x = np.arange(70.0, dtype=np.float32).reshape(2, 1, 5, 7)
+    beside = {"x": channels_last(x), "levels": np.array([0.5, 2.0])}
+    with np.load(io.BytesIO(npz(picture(1)[None].repeat(2, axis=0), **beside)), allow_pickle=False) as archive:
+        assert sorted(archive) == ["images", "labels", "levels", "x"]
+        assert (archive["x"].dtype, archive["x"].shape, archive["x"][1, 0, 3]) == (np.float32, (2, 5, 7), 38)
+        assert archive["levels"].tolist() == [0.5, 2]
 
 
 def test_npz_without_labels_says_so() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from ddpm_cli import paths
+from ddpm_cli import documents, files, paths
+from ddpm_cli.config import SAMPLERS, SamplerConfig
 from ddpm_cli.config import Device as DeviceName
 from ddpm_cli.config import Kind as KindName
 from ddpm_cli.config import Precision as PrecisionName
+from ddpm_cli.config import Sampler as SamplerName
 from ddpm_cli.errors import DataError, UsageError, unknown_name
 
 
@@ -57,7 +60,10 @@ EXAMPLES = {
     "models show": _examples("ddpm models show", "ddpm models show mnist --json"),
     "models path": _examples("ddpm models path mnist", 'cp "$(ddpm models path mnist)" mine.safetensors'),
     "models rm": _examples("ddpm models rm OLD-RUN", "ddpm models rm OLD-RUN OLDER-RUN --yes"),
-    "doctor": _examples("ddpm doctor", "ddpm doctor --json | python -m json.tool"),
+    "doctor": _examples("ddpm doctor", "ddpm doctor --json | python -m json.tool", "ddpm doctor --verify-resume"),
+    "schedule": _examples(
+        "ddpm schedule list", "ddpm schedule plot --kind cosine", "ddpm schedule compare linear cosine --timesteps 200"
+    ),
     "schedule list": _examples("ddpm schedule list"),
     "schedule show": _examples(
         "ddpm schedule show --kind linear --timesteps 100",
@@ -108,16 +114,17 @@ def _read_config(context: Any, path: Path | None) -> None:
 
 
 BUDGET = {"epochs", "steps", "minutes"}
+LARGEST = 2**20  # bytes of settings
 NOT_SETTINGS = {"config", "_", "help", "install_completion", "show_completion"}
 
 
 def _settings(command: Any, path: Path) -> dict[str, Any]:
     """The settings in a file, by command and by the Python names of the options."""
     try:
-        return _checked(command, tomllib.loads(path.read_text(encoding="utf-8")), path)
+        return _checked(command, tomllib.loads(documents.text(path, LARGEST)), path)
     except FileNotFoundError as error:
         raise DataError(f"there is no settings file {path}", "Leave out --config, or write one.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"cannot read the settings in {path} ({error})", "A table a command: [train], then lr = 0.001."
         ) from error
@@ -161,6 +168,39 @@ Config = Annotated[
 
 # --- shared options -------------------------------------------------------------------------------------------------
 
+
+def path_of(text: str) -> Path:
+    """A path as an option takes it; an empty one would mean the current folder."""
+    if not text:
+        raise UsageError("the name of a file is empty", "Name one, such as: -o picture.png")
+    return Path(text)
+
+
+def output(text: str, metavar: str = "PATH") -> Any:
+    """The option -o of a command, with its help."""
+    return typer.Option("--output", "-o", metavar=metavar, parser=path_of, help=text)
+
+
+def file_option(text: str) -> Any:
+    """An option that names a file to write, with its help."""
+    return typer.Option(metavar="FILE", parser=path_of, help=text)
+
+
+def _default_steps() -> str:
+    """The steps of every sampler: "T for ddpm, 50 for ddim, 20 for dpm++2m and dpm++2m-sde"."""
+    names: dict[object, list[str]] = {}
+    for name, (steps, *_) in SAMPLERS.items():
+        names.setdefault(steps or "T", []).append(name)
+    return ", ".join(f"{steps} for {' and '.join(those)}" for steps, those in names.items())
+
+
+def _refuse_custom(context: typer.Context, kind: KindName) -> KindName:
+    if kind == "custom":
+        raise UsageError(f"{context.command_path} has no custom schedule", "Choose one of those in: ddpm schedule list")
+    return kind
+
+
+UNNAMED = "newest finished run, else the shipped mnist"  # the model where nobody names one
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, notes or hints; errors remain.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more.")]
@@ -176,6 +216,7 @@ Seed = Annotated[
     int | None, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Of everything drawn.  [default: random, printed]")
 ]
 Kind = Annotated[KindName, typer.Option(help="Noise schedule.")]
+Schedule = Annotated[KindName, typer.Option(help="Noise schedule.", callback=_refuse_custom)]
 Timesteps = Annotated[int, typer.Option(min=1, metavar="T", help="Number of noising steps.")]
 BetaStart = Annotated[
     float | None,
@@ -186,6 +227,47 @@ BetaStart = Annotated[
 BetaEnd = Annotated[
     float | None, typer.Option(metavar="X", help="Last beta, inside (0, 1).  [default: the kind's own, times 1000/T]")
 ]
+Dataset = Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Known set, or folder of images.")]
+DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where to look for the set first.  [default: none]")]
+Offline = Annotated[bool, typer.Option("--offline", envvar="DDPM_OFFLINE", help="Never use the network.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Model = Annotated[
+    str | None, typer.Option(envvar="DDPM_MODEL", metavar="MODEL", help=f"Name or path.  [default: {UNNAMED}]")
+]
+Weights = Annotated[
+    Literal["ema", "raw"] | None, typer.Option(help="Averaged or raw weights.  [default: ema where there]")
+]
+Sampler = Annotated[SamplerName | None, typer.Option(help=f"Method.  [default: the model's, {SamplerConfig.name}]")]
+Steps = Annotated[int | None, typer.Option(min=1, metavar="N", help=f"Steps.  [default: {_default_steps()}]")]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X", help=f"Classifier-free guidance, 1: off.  [default: the model's, {SamplerConfig.guidance:g}]"
+    ),
+]
+BatchSize = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Images that walk together; changes memory, not images.")
+]
+Format = Annotated[
+    Literal["png", "gif", "npz"] | None, typer.Option("--format", help="Of the output.  [default: by its suffix]")
+]
+
+
+def group(name: str, text: str) -> typer.Typer:
+    """Commands below one name, which alone prints its help.
+
+    Args:
+        name: of the group.
+        text: what its help begins with.
+    """
+    commands = typer.Typer(help=text, rich_markup_mode=None, invoke_without_command=True, epilog=EXAMPLES[name])
+
+    @commands.callback()
+    def _help(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    return commands
 
 
 def chosen_seed(seed: int | None) -> int:
@@ -214,15 +296,14 @@ def is_typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-Format = Literal["png", "gif", "npz", "folder"]
+Written = Literal["png", "gif", "npz", "folder"]
 
 
-def output_format(output: str, asked: str | None) -> Format:
+def output_format(output: str, asked: str | None) -> Written:
     """What to write: as asked, else by the suffix; a folder is one that exists or ends in a slash."""
     if output == "-":
-        return cast(Format, asked or "png")
-    if not output:
-        raise UsageError("-o names nothing", "Name a file or a folder: -o picture.png")
+        return cast(Written, asked or "png")
+    path_of(output)
     suffix = Path(output).suffix.lower().removeprefix(".")
     if asked is not None and suffix != asked and suffix in ("png", "gif", "npz"):
         raise UsageError(f"{output} is no .{asked}, which --format asks for", f"Name it so: -o NAME.{asked}")
@@ -231,4 +312,38 @@ def output_format(output: str, asked: str | None) -> Format:
     if asked is None and suffix not in ("png", "gif", "npz"):
         found = f"ends in .{suffix}" if suffix else "has no suffix"
         raise UsageError(f"{output} {found}, expected .png, .gif, .npz, or a folder with a slash at its end")
-    return cast(Format, asked or suffix)
+    return cast(Written, asked or suffix)
+
+
+def check_file(path: Path | None, option: str, *suffixes: str) -> None:
+    """Refuse, before long work, a file of a kind that an option does not write, or that could not be written.
+
+    Raises:
+        UsageError, ResourceError: it is one.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
+        *others, last = suffixes
+        kinds = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"{option} writes a {kinds} file, found {path}", f"Name it so: {option} NAME{suffixes[0]}")
+    files.check_place(path)
+
+
+def from_stdin(what: str, hint: str) -> bytes:
+    """What is on stdin.
+
+    Args:
+        what: is expected there.
+        hint: how to put it there.
+
+    Raises:
+        UsageError: it is a terminal.
+        DataError: it is empty.
+    """
+    if sys.stdin.isatty():
+        raise UsageError(f"- reads {what} from stdin, which is a terminal", hint)
+    content = sys.stdin.buffer.read()
+    if not content:
+        raise DataError(f"there is nothing on stdin, expected {what}", hint)
+    return content

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from ddpm_cli import files
 from ddpm_cli.errors import ResourceError, UsageError
 
 SCHEMA = 1
@@ -93,8 +94,8 @@ class Output:
             table.add_row(*map(Text, row))  # a str would be read as markup
         Console().print(table)
 
-    def bytes(self, data: bytes) -> None:
-        """The result as bytes on stdout, for `-o -`.
+    def _bytes(self, data: bytes) -> None:
+        """The result as bytes on stdout.
 
         Raises:
             ResourceError: stdout is closed, or its disk is full.
@@ -109,6 +110,14 @@ class Output:
             _reader_gone()
         except OSError as error:
             raise stdout_failed(error) from error
+
+    def save(self, path: Path, data: bytes) -> None:
+        """The result as a file, or for `-` as bytes on stdout.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        self._bytes(data) if path == Path("-") else files.write_bytes(path, data)
 
     def agreed(self, question: str, yes: bool) -> bool:
         """Whether the user wants what cannot be undone: said with --yes, else asked for on the terminal.
@@ -135,9 +144,16 @@ class Output:
             raise UsageError("-o - would write bytes to the terminal", "Redirect it: ddpm ... -o - > file")
 
     @contextmanager
-    def progress(self, what: str, unit: str, total: float | None = None) -> Iterator["Live"]:
-        """Show how something long goes on, with rate and time left, until the block ends."""
-        self.live = Live(what, unit, total, self.quiet)
+    def progress(self, what: str, unit: str, total: float | None = None, scale: float = 1) -> Iterator["Live"]:
+        """Show how something long goes on, with rate and time left, until the block ends.
+
+        Args:
+            what: goes on.
+            unit: of what is counted.
+            total: of these in all, where it is known.
+            scale: what is told is counted in so many of them: 1e-6 for bytes shown in MB.
+        """
+        self.live = Live(what, unit, total, self.quiet, scale)
         try:
             with self.live:
                 yield self.live
@@ -146,15 +162,16 @@ class Output:
 
     def _write(self, text: str) -> None:
         # As bytes: the text layer of an unbuffered stdout drops what a full disk or pipe does not take at once.
-        self.bytes(text.encode(sys.stdout.encoding or "utf-8", errors="replace"))
+        self._bytes(text.encode(sys.stdout.encoding or "utf-8", errors="replace"))
 
 
 class Live:
     """Progress on stderr: a bar on a terminal, elsewhere a plain line now and then."""
 
-    def __init__(self, what: str, unit: str, total: float | None, quiet: bool) -> None:
-        self.what, self.unit, self.total, self.quiet = what, unit, total, quiet
-        self.said = time.monotonic()
+    def __init__(self, what: str, unit: str, total: float | None, quiet: bool, scale: float = 1) -> None:
+        self.what, self.unit, self.total, self.quiet, self.scale = what, unit, total, quiet, scale
+        self.said = self.begun = time.monotonic()
+        self.before: float | None = None  # what an earlier attempt had left
         self.bar: Any = None
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
@@ -189,6 +206,14 @@ class Live:
                 self.bar.console.print(text, markup=False, highlight=False)
         else:
             _say(text)
+
+    def __call__(self, done: float, total: float) -> None:
+        """How far it is; rate and time left are worked out here."""
+        done, total = self.scale * done, self.scale * total
+        if self.before is None:
+            self.before, self.begun = done, time.monotonic()
+        rate = (done - self.before) / max(time.monotonic() - self.begun, 1e-6)
+        self.update(done, total, f"{rate:,.1f} {self.unit}/s", (total - done) / rate if rate else None)
 
     def update(self, done: float, total: float | None, text: str, seconds_left: float | None = None) -> None:
         """How far it is.

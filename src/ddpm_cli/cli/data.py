@@ -1,66 +1,64 @@
 """``ddpm data``: the data sets known by name: which are here, where, and how large; fetch them, and be rid of them."""
 
+import dataclasses
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddpm_cli import paths
 from ddpm_cli.cli import _options as o
-from ddpm_cli.cli._output import Live, Output
+from ddpm_cli.cli._output import Output
 from ddpm_cli.errors import DataError, unknown_name
 from ddpm_cli.library import file_size
 
 if TYPE_CHECKING:
-    from ddpm_cli.data.fetch import Progress
-    from ddpm_cli.data.inventory import Stock
+    from ddpm_cli.data.inventory import FolderStore, Stock
     from ddpm_cli.data.known import KnownSet
 
-app = typer.Typer(
-    help="Data sets: list, fetch, path, rm.",
-    rich_markup_mode=None,
-    no_args_is_help=False,
-    invoke_without_command=True,
-    epilog=o.EXAMPLES["data"],
-)
+app = o.group("data", "Data sets: list, fetch, path, rm.")
 
 COLUMNS = ("name", "train", "test", "shape", "classes", "download", "present", "licence", "where")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A known set: see ddpm data list.", show_default=False)]
 Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Known sets: see ddpm data list.", show_default=False)]
-DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where to look for the set first.  [default: none]")]
-
-
-@app.callback()
-def _group(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+Doomed = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME|FOLDER", help="Known sets; of a folder of images, what was made of it.", show_default=False
+    ),
+]
 
 
 @app.command("list", epilog=o.EXAMPLES["data list"])
-def list_(data_dir: DataDir = None, config: o.Config = None, json: o.Json = False, quiet: o.Quiet = False) -> None:
+def list_(data_dir: o.DataDir = None, config: o.Config = None, json: o.Json = False, quiet: o.Quiet = False) -> None:
     """List the known data sets.
 
-    What each holds, how large it is to fetch, and whether and where it is on this machine.
+    What each holds, how large it is to fetch, and whether and where it is on this machine. With --json also what was
+    made of folders of images, to read them faster.
     """
     from ddpm_cli.data import KNOWN, inventory
 
     out = Output(json, quiet)
     stocks = [inventory.take(known, data_dir) for known in KNOWN.values()]
-    out.document({"sets": [_about(stock) for stock in stocks]})
+    made = inventory.folders()
+    out.document({"sets": [_about(stock) for stock in stocks], "folders": [dataclasses.asdict(each) for each in made]})
     # What would not fit a terminal comes last.
     shown = len(COLUMNS) - 2 if sys.stdout.isatty() else len(COLUMNS)
     out.table(COLUMNS[:shown], [_row(stock)[:shown] for stock in stocks])
     if shown < len(COLUMNS) and not json:
         out.note("Where one is: ddpm data path NAME. Licences too: ddpm data list --json")
+    if made:
+        size = file_size(sum(each.bytes for each in made))
+        out.note(f"{size} were made of folders of images, to read them faster; drop one's: ddpm data rm FOLDER")
 
 
 @app.command(epilog=o.EXAMPLES["data fetch"])
 def fetch(
     names: Names,
-    data_dir: DataDir = None,
-    offline: Annotated[bool, typer.Option("--offline", envvar="DDPM_OFFLINE", help="Never use the network.")] = False,
+    data_dir: o.DataDir = None,
+    offline: o.Offline = False,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -78,7 +76,7 @@ def fetch(
 
 @app.command(epilog=o.EXAMPLES["data path"])
 def path(
-    name: Name, data_dir: DataDir = None, config: o.Config = None, json: o.Json = False, quiet: o.Quiet = False
+    name: Name, data_dir: o.DataDir = None, config: o.Config = None, json: o.Json = False, quiet: o.Quiet = False
 ) -> None:
     """Print where a data set is.
 
@@ -99,8 +97,8 @@ def path(
 
 @app.command(epilog=o.EXAMPLES["data rm"])
 def rm(
-    names: Names,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    names: Doomed,
+    yes: o.Yes = False,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -108,21 +106,26 @@ def rm(
     """Remove fetched data sets.
 
     Removes what was fetched and what was made of it to read it faster, and prints what is gone. What ships with the
-    package or belongs to the system stays. Where there is nothing to remove, that is no error.
+    package or belongs to the system stays, and so does every folder of yours: of one that is named, only what was made
+    of it goes. Where there is nothing to remove, that is no error.
     """
+    from ddpm_cli import data
     from ddpm_cli.data import inventory
 
     out = Output(json, quiet)
-    chosen = _known(names)
-    doomed = list(dict.fromkeys(path for known in chosen for path in inventory.removable(known)))
+    folders = [name for name in names if data.is_path(name)]
+    chosen, made = _known([name for name in names if name not in folders]), _made_of(folders)
+    doomed = [path for known in chosen for path in inventory.removable(known)] + [each.path for each in made]
+    doomed = list(dict.fromkeys(doomed))
     gone: dict[Path, int] = {}
-    if doomed and out.agreed(_question(chosen, doomed, out), yes):
+    if doomed and out.agreed(_question(names, chosen, doomed, out), yes):
         for known in chosen:
             gone |= inventory.remove(known)
+        gone |= inventory.remove_folders(made)
     out.document({"removed": list(gone), "bytes": sum(gone.values())})
     if gone:
         out.result("\n".join(map(str, gone)))
-    kept = "nothing was removed" if doomed else f"there is nothing to remove of {_names(chosen)}"
+    kept = "nothing was removed" if doomed else f"there is nothing to remove of {', '.join(dict.fromkeys(names))}"
     out.note(f"{file_size(sum(gone.values()))} freed" if gone else kept)
 
 
@@ -136,6 +139,16 @@ def _known(names: list[str]) -> "list[KnownSet]":
     return [KNOWN[name] for name in dict.fromkeys(names)]
 
 
+def _made_of(folders: list[str]) -> "list[FolderStore]":
+    """What was made of these folders of images, and of what lies below them."""
+    from ddpm_cli.data import inventory
+    from ddpm_cli.data.imageset import printable
+
+    places = [printable(str(paths.absolute(name))) for name in folders]
+    made = [each for each in inventory.folders() if each.source is not None]
+    return [each for each in made if any(f"{each.source}/".startswith(f"{place}/") for place in places)]
+
+
 def _fetched(known: "KnownSet", data_dir: Path | None, offline: bool, out: Output) -> dict[str, Any]:
     """Fetch what is missing of a set, verify all of it, and say where it is."""
     from ddpm_cli.data import find, inventory
@@ -143,28 +156,12 @@ def _fetched(known: "KnownSet", data_dir: Path | None, offline: bool, out: Outpu
     missing = inventory.take(known, data_dir).missing
     if missing:
         out.note(f"{known.name}: licence {known.licence}; {known.credit}")
-    with out.progress(f"fetching {known.name}", "MB", sum(file.size for file in missing) / 1e6) as live:
-        files = find.find(
-            known, known.all_files, data_dir=data_dir, offline=offline, say=out.note, progress=_shown_on(live)
-        )
+    with out.progress(f"fetching {known.name}", "MB", sum(file.size for file in missing) / 1e6, 1e-6) as live:
+        files = find.find(known, known.all_files, data_dir=data_dir, offline=offline, say=out.note, progress=live)
     where = tuple(dict.fromkeys(file.parent for file in files))
     out.note(f"{known.name} is {'' if missing else 'already '}in {' and '.join(map(str, where))}, and intact")
     fetched = {"fetched": [file.name for file in missing], "bytes": sum(file.size for file in missing)}
     return {"name": known.name, **fetched, "where": where, "files": files}
-
-
-def _shown_on(live: Live) -> "Progress":
-    """A progress that shows megabytes, the rate of this attempt and the time that is left."""
-    begun, before = time.monotonic(), -1
-
-    def show(done: int, total: int) -> None:
-        nonlocal before
-        before = done if before < 0 else before  # what an earlier attempt had left
-        rate = (done - before) / max(time.monotonic() - begun, 1e-6)
-        left = (total - done) / rate if rate else None
-        live.update(done / 1e6, total / 1e6, f"{rate / 1e6:.1f} MB/s", left)
-
-    return show
 
 
 def _about(stock: "Stock") -> dict[str, Any]:
@@ -195,7 +192,7 @@ def _row(stock: "Stock") -> list[str]:
     return [known.name, *counts, shape, str(len(known.classes)), size, stock.present, known.licence, where]
 
 
-def _question(chosen: "list[KnownSet]", doomed: list[Path], out: Output) -> str:
+def _question(names: list[str], chosen: "list[KnownSet]", doomed: list[Path], out: Output) -> str:
     """What is asked before these files are removed; first, which other sets need them too."""
     from ddpm_cli.data import inventory
 
@@ -204,8 +201,4 @@ def _question(chosen: "list[KnownSet]", doomed: list[Path], out: Output) -> str:
             out.note(f"{', '.join(others)} are read from the same file as {known.name}")
     files = f"{len(doomed)} file{'s' if len(doomed) > 1 else ''}, {file_size(sum(map(inventory.size, doomed)))}"
     folders = " and ".join(dict.fromkeys(str(path.parent) for path in doomed))
-    return f"Remove {_names(chosen)} ({files}) from {folders}?"
-
-
-def _names(chosen: "list[KnownSet]") -> str:
-    return ", ".join(known.name for known in chosen)
+    return f"Remove {', '.join(dict.fromkeys(names))} ({files}) from {folders}?"

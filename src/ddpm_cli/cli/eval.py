@@ -3,10 +3,11 @@
 import csv
 import io
 import json as json_module
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,15 +15,15 @@ from ddpm_cli import files, paths
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output
-from ddpm_cli.config import METRICS, Metric, Sampler, Shape
+from ddpm_cli.config import Sampler, Shape
 from ddpm_cli.errors import UsageError, unknown_name
+from ddpm_cli.measures import METRICS
 
 if TYPE_CHECKING:
     from ddpm_cli.evaluation import Evaluation, Subject
 
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 NUMBER = 64  # images judged unless said otherwise: as many as in the report
-OUTPUTS = (".json", ".csv")
-PLOTS = (".png", ".svg")
 
 
 def evaluate(
@@ -32,14 +33,11 @@ def evaluate(
         typer.Argument(
             metavar="[MODEL|FOLDER|NPZ]",
             help="A model by name or path, a folder of images, an .npz archive, or - for one from stdin.  "
-            "[default: newest finished run, else the shipped mnist]",
+            f"[default: {o.UNNAMED}]",
             show_default=False,
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(envvar="DDPM_MODEL", metavar="MODEL", help="Name or path.  [default: the same]"),
-    ] = None,
+    model: o.Model = None,
     metrics: Annotated[
         str | None,
         typer.Option(metavar="NAMES", help=f"Of {', '.join(METRICS)}, with commas; or all.  [default: all that apply]"),
@@ -58,36 +56,18 @@ def evaluate(
             "[default: the test images of the model's own data set]",
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to look for the set first.  [default: none]")
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", envvar="DDPM_OFFLINE", help="Never use the network.")] = False,
-    guidance: Annotated[
-        float | None, typer.Option(metavar="X", help="Classifier-free guidance, 1: off.  [default: the model's, 1]")
-    ] = None,
-    sampler: Annotated[Sampler | None, typer.Option(help="Method.  [default: the model's, dpm++2m-sde]")] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Steps.  [default: T for ddpm, 50 for ddim, 20 for dpm++2m and -sde]"),
-    ] = None,
+    data_dir: o.DataDir = None,
+    offline: o.Offline = False,
+    guidance: o.Guidance = None,
+    sampler: o.Sampler = None,
+    steps: o.Steps = None,
     seed: o.Seed = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Images that walk together; changes memory, not images.")
-    ] = 64,
+    batch_size: o.BatchSize = 64,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
-    weights: Annotated[
-        Literal["ema", "raw"] | None, typer.Option(help="Averaged or raw weights.  [default: ema where there]")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also a picture, .png or .svg.  [default: none]")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="PATH", help="A .json or .csv file, or - for JSON on stdout.  [default: print]"
-        ),
-    ] = None,
+    weights: o.Weights = None,
+    plot: Annotated[Path | None, o.file_option("Also a picture, .png or .svg.  [default: none]")] = None,
+    output: Annotated[Path | None, o.output("A .json or .csv file, or - for JSON on stdout.  [default: print]")] = None,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -100,8 +80,9 @@ def evaluate(
     out = Output(json, quiet, verbose)
     out.check_dash(output)
     wanted, chosen = _metrics(metrics), o.chosen_seed(seed)
-    for path, suffixes in ((plot, PLOTS), (output, OUTPUTS)):
-        _check_suffix(path, suffixes)
+    o.check_file(plot, "--plot", ".png", ".svg")
+    if output != Path("-"):
+        o.check_file(output, "-o", ".json", ".csv")
     name = _one_subject(context, subject, model)
     if name is not None and _is_files(name):
         _refuse_drawing(context, name)
@@ -109,7 +90,7 @@ def evaluate(
     source = _source(name, number, chosen, sampler, {"guidance": guidance, "steps": steps}, how, out)
     from ddpm_cli import evaluation
 
-    with out.progress("reading", "bytes") as live:
+    with out.progress("reading", "MB", scale=1e-6) as live:
         against = evaluation.reference(
             reference,
             source.shape,
@@ -118,9 +99,11 @@ def evaluate(
             data_dir=data_dir,
             offline=offline,
             say=out.note,
-            progress=lambda done, total: live.update(done, total, ""),
+            progress=live,
         )
     names = evaluation.choose(wanted, against, out.note)
+    for each in names:
+        out.detail(f"{each}: {METRICS[each].what}; better: {METRICS[each].better}")
     found = evaluation.evaluate(source.take(), against, names, out.note)
     if plot is not None:
         _draw(found, plot)
@@ -152,7 +135,7 @@ class _Source(NamedTuple):
     take: Callable[[], "Subject"]
 
 
-def _metrics(text: str | None) -> list[Metric]:
+def _metrics(text: str | None) -> list[str]:
     """The metrics asked for; none: all that apply."""
     if text is None:
         return []
@@ -164,16 +147,7 @@ def _metrics(text: str | None) -> list[Metric]:
             raise unknown_name("metric", word, [*METRICS, "all"])
     if not words:
         raise UsageError("--metrics names none", f"Known: {', '.join(METRICS)}, all.")
-    return cast("list[Metric]", list(dict.fromkeys(words)))
-
-
-def _check_suffix(path: Path | None, suffixes: tuple[str, ...]) -> None:
-    if path is not None and path != Path("-"):
-        if path.suffix.lower() not in suffixes:
-            raise UsageError(f"{path} ends in {path.suffix or 'nothing'!r}, expected {' or '.join(suffixes)}")
-        files.check_place(path)
-    elif path is not None and suffixes is PLOTS:
-        raise UsageError("--plot writes a file, found -", "Name it: --plot scores.png")
+    return list(dict.fromkeys(words))
 
 
 def _one_subject(context: typer.Context, subject: str | None, model: str | None) -> str | None:
@@ -207,17 +181,13 @@ def _source(
 
         ready = drawing.ready(found.path, config, **how)
         with out.progress("sampling", "image steps") as live:
-            return evaluation.drawn(ready, number or NUMBER, seed, lambda done, total: live.update(done, total, ""))
+            return evaluation.drawn(ready, number or NUMBER, seed, live)
 
     return _Source(info.shape, str(info.data.get("name", "")), take)
 
 
 def _stdin() -> bytes:
-    if sys.stdin.isatty():
-        raise UsageError(
-            "- reads an .npz from stdin, which is a terminal", "ddpm sample -o - --format npz | ddpm eval -"
-        )
-    return sys.stdin.buffer.read()
+    return o.from_stdin("an .npz", "ddpm sample -o - --format npz | ddpm eval -")
 
 
 def _is_files(name: str) -> bool:
@@ -230,6 +200,11 @@ def _is_files(name: str) -> bool:
     if name == "-" or name.lower().endswith(".npz"):
         return True
     folder = paths.absolute(name)
+    if folder.suffix.lower() in PICTURES and os.path.isfile(folder):  # noqa: PTH113  # never an error
+        raise UsageError(
+            f"{name} is one picture, expected a model, a folder of images or an .npz",
+            "Draw an archive of images: ddpm sample -n 64 -o samples.npz",
+        )
     if not library.is_folder(folder) or library.is_run(folder):
         return False
     return "/" in name or "\\" in name or all(found.name != name for found in library.known())
@@ -270,11 +245,9 @@ def _tell(found: "Evaluation", output: Path | None, plot: Path | None, out: Outp
             data = table.getvalue()
         else:
             data = json_module.dumps(document, indent=2, allow_nan=False) + "\n"
-        if output == Path("-"):
-            out.bytes(data.encode())
-        else:
-            files.write_bytes(output, data.encode())
-            out.document({**document, **written})
+        out.save(output, data.encode())
+        out.document({**document, **written})
+        if output != Path("-"):
             out.result(str(output))
     out.note(f"{_title(found)}, seed {found.protocol['reference']['seed']}")
     if plot is not None:
@@ -283,25 +256,5 @@ def _tell(found: "Evaluation", output: Path | None, plot: Path | None, out: Outp
 
 def _rows(found: "Evaluation", exact: bool) -> list[list[str]]:
     """A row a figure: its name, its value, and that of real images; exact for programs, in short for people."""
-
-    def number(value: float | None, form: str) -> str:
-        return "" if value is None else repr(value) if exact else format(value, form)
-
-    def percent(value: float | None) -> str:
-        return number(value, "") if exact or value is None else f"{100 * value:.1f} %"
-
-    rows = []
-    if (ssim := found.metrics.get("ssim")) is not None:
-        error = "" if exact or ssim["standard_error"] is None else f" ± {ssim['standard_error']:.3f}"
-        for name, key, more in (("mean", "mean", error), ("standard deviation", "std", "")):
-            rows.append([f"SSIM {name}", number(ssim[key], ".3f") + more, number(ssim["real"][key], ".3f")])
-    if (labels := found.metrics.get("labels")) is not None:
-        real = labels["real"]
-        if labels["accuracy"] is not None:
-            low, high = labels["interval"]
-            span = "" if exact else f" ({100 * low:.1f} to {100 * high:.1f})"
-            rows.append(["label accuracy", percent(labels["accuracy"]) + span, percent(real["accuracy"])])
-        rows.append(["confidence", percent(labels["confidence"]), percent(real["confidence"])])
-        for name, count, of_real in zip(labels["classes"], labels["histogram"], real["histogram"], strict=True):
-            rows.append([f"found as {name}", str(count), str(of_real)])
-    return rows
+    each = ((figure, values) for name, values in found.metrics.items() for figure in METRICS[name].figures)
+    return [row for figure, values in each for row in figure.rows(values, exact)]

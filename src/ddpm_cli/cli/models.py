@@ -19,31 +19,19 @@ from ddpm_cli.cli._output import Output, aligned, duration
 from ddpm_cli.errors import ModelError
 from ddpm_cli.library import Entry, Found, file_size
 
-app = typer.Typer(
-    help="Models: list, show, path, rm.",
-    rich_markup_mode=None,
-    no_args_is_help=False,
-    invoke_without_command=True,
-    epilog=o.EXAMPLES["models"],
-)
+app = o.group("models", "Models: list, show, path, rm.")
 
 Model = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]",
-        help="Name or path.  [default: DDPM_MODEL, else newest finished run, else the shipped mnist]",
+        help=f"Name or path.  [default: DDPM_MODEL, else {o.UNNAMED}]",
         show_default=False,
     ),
 ]
 DAYS = 86_400  # seconds in one
 # What a narrow terminal does without, first of all the first.
 DISPENSABLE = ("id", "data", "origin", "parameters", "size", "age", "scores", "steps")
-
-
-@app.callback()
-def _group(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command("list", epilog=o.EXAMPLES["models list"])
@@ -85,11 +73,11 @@ def show(
     On a terminal, in short; off it, exact, a name and a value a line.
     """
     out = Output(json, quiet)
-    found = library.find(model or _unnamed(context))
+    found = _meant(context, model)
     info = checkpoint.read_info(found.path)
     entry = library.entry(found)
     out.note(f"model {found.name} ({found.origin}, {info.id[:12]})")
-    beside = {"record": library.record(found), "evaluation": library.evaluation(info)}
+    beside = {"record": library.record(found), "evaluation": library.evaluation(info.id)}
     out.document({**info.to_dict(), **_about(entry), **beside})
     exact = not sys.stdout.isatty()
     rows = [(name, _line(value)) for name, value in _description(entry, info, beside["record"], exact) if value]
@@ -106,7 +94,7 @@ def path(
 ) -> None:
     """Print the absolute path of a model's file."""
     out = Output(json, quiet)
-    found = library.find(model or _unnamed(context))
+    found = _meant(context, model)
     if library.changed(found.path) is None:
         raise ModelError(f"there is no model file {found.path}", "What there is: ddpm models list")
     out.note(f"model {found.name} ({found.origin})")
@@ -117,7 +105,7 @@ def path(
 @app.command(epilog=o.EXAMPLES["models rm"])
 def rm(
     models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Names or paths.", show_default=False)],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: o.Yes = False,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -140,10 +128,14 @@ def rm(
 # --- which model is meant -------------------------------------------------------------------------------------------
 
 
+def _meant(context: typer.Context, model: str | None) -> Found:
+    return library.find(_unnamed(context) if model is None else model)
+
+
 def _unnamed(context: typer.Context) -> str | None:
     """What ``ddpm sample`` is told when no model is named: by DDPM_MODEL, else by the settings."""
     told = (context.find_root().default_map or {}).get("sample", {}).get("model")
-    return os.environ.get("DDPM_MODEL") or told
+    return os.environ.get("DDPM_MODEL") or (told if isinstance(told, str) else None)
 
 
 def _default(context: typer.Context, out: Output) -> Found | None:

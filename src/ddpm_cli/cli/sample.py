@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,12 +11,11 @@ from ddpm_cli import files
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output, duration
-from ddpm_cli.config import Sampler, Spacing, Variance
-from ddpm_cli.errors import UsageError
+from ddpm_cli.config import Spacing, Variance
 
 if TYPE_CHECKING:
     from ddpm_cli.drawing import Drawing
-    from ddpm_cli.render.images import Pixels
+    from ddpm_cli.pixels import Pixels
     from ddpm_cli.sampling import DiffusionModel
 
 COLUMN_EVERY = 100  # levels between two columns of a trajectory
@@ -26,14 +25,7 @@ ANIMATED = 64  # images at most, in an animation
 
 
 def sample(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            envvar="DDPM_MODEL",
-            metavar="MODEL",
-            help="Name or path.  [default: newest finished run, else the shipped mnist]",
-        ),
-    ] = None,
+    model: o.Model = None,
     number: Annotated[int, typer.Option("--number", "-n", min=1, metavar="N", help="How many images.")] = 64,
     first: Annotated[int, typer.Option(min=0, metavar="K", help="Start at image K of the seed.")] = 0,
     output: Annotated[
@@ -42,23 +34,16 @@ def sample(
             "--output", "-o", metavar="PATH", help="A .png grid, .gif, .npz, a folder with trailing /, or - for stdout."
         ),
     ] = "samples.png",
-    file_format: Annotated[
-        Literal["png", "gif", "npz"] | None, typer.Option("--format", help="Of the output.  [default: by its suffix]")
-    ] = None,
+    file_format: o.Format = None,
     label: Annotated[
         str | None,
         typer.Option(
             metavar="CLASS", help="Class or classes, by number or name: 7, or 0,1,2 in turn.  [default: by seed]"
         ),
     ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(metavar="X", help="Classifier-free guidance, 1: off.  [default: the model's, 1]")
-    ] = None,
-    sampler: Annotated[Sampler | None, typer.Option(help="Method.  [default: the model's, dpm++2m-sde]")] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Steps.  [default: T for ddpm, 50 for ddim, 20 for dpm++2m and -sde]"),
-    ] = None,
+    guidance: o.Guidance = None,
+    sampler: o.Sampler = None,
+    steps: o.Steps = None,
     eta: Annotated[
         float | None, typer.Option(metavar="X", help="Of ddim: 0 deterministic to 1 ancestral.  [default: 0]")
     ] = None,
@@ -76,23 +61,19 @@ def sample(
         typer.Option("--clip/--no-clip", help="Keep clean-image estimates in [-1, 1].  [default: the model's, clip]"),
     ] = None,
     seed: o.Seed = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Images that walk together; changes memory, not images.")
-    ] = 64,
+    batch_size: o.BatchSize = 64,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     trajectory: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Also a picture of 8 samples on their way, a column every 100 levels.  [default: none]"
+        o.file_option(
+            f"Also a picture of {ROWS} samples on their way, a column every {COLUMN_EVERY} levels.  [default: none]"
         ),
     ] = None,
     animate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also an animated GIF from noise to images.  [default: none]")
+        Path | None, o.file_option("Also an animated GIF from noise to images.  [default: none]")
     ] = None,
-    weights: Annotated[
-        Literal["ema", "raw"] | None, typer.Option(help="Averaged or raw weights.  [default: ema where there]")
-    ] = None,
+    weights: o.Weights = None,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -105,10 +86,10 @@ def sample(
     out = Output(json, quiet, verbose)
     out.check_dash(output)
     kind = o.output_format(output, file_format)
-    for place in filter(None, (Path(output) if output != "-" else None, trajectory, animate)):
-        files.check_place(place, may_be_folder=kind == "folder" and place == Path(output))
-    _check_suffix(trajectory, ".png", "--trajectory")
-    _check_suffix(animate, ".gif", "--animate")
+    if output != "-":
+        files.check_place(Path(output), may_be_folder=kind == "folder")
+    o.check_file(trajectory, "--trajectory", ".png")
+    o.check_file(animate, "--animate", ".gif")
     changes = {"steps": steps, "eta": eta, "variance": variance, "spacing": spacing, "guidance": guidance, "clip": clip}
     found, info = named(model, out)
     how = info.sampler.changed(sampler, changes)
@@ -121,7 +102,7 @@ def sample(
     watched = max(ROWS if trajectory else 0, ANIMATED if animate or kind == "gif" else 0)
     begun = time.perf_counter()
     with out.progress("sampling", "image steps") as live:
-        drawn = drawing.draw(loaded, chosen, images, labels, watched, lambda done, total: live.update(done, total, ""))
+        drawn = drawing.draw(loaded, chosen, images, labels, watched, live)
     seconds = time.perf_counter() - begun
     about = drawing.provenance(ready, chosen, images)
     written = {"output": Path(output)}
@@ -135,14 +116,12 @@ def sample(
         out.result("\n".join(str(path) for path in written.values()))
     again = f", seed {chosen}" if seed is None else ""
     out.note(f"{number} images in {duration(seconds)}, {loaded.evaluations} network evaluations each{again}")
+    unlike = drawing.unlike(drawn.images, ready.info)
+    if unlike:
+        out.note(f"{unlike}. Lower --guidance, or train longer.")
 
 
-def _check_suffix(path: Path | None, suffix: str, option: str) -> None:
-    if path is not None and path.suffix.lower() != suffix:
-        raise UsageError(f"{option} writes a {suffix} file, found {path}")
-
-
-def _write(drawn: "Drawing", output: Path, kind: o.Format, about: Mapping[str, Any], first: int, out: Output) -> None:
+def _write(drawn: "Drawing", output: Path, kind: o.Written, about: Mapping[str, Any], first: int, out: Output) -> None:
     """Write the images in one of the formats."""
     from ddpm_cli.drawing import as_text
     from ddpm_cli.render.grid import grid
@@ -162,10 +141,7 @@ def _write(drawn: "Drawing", output: Path, kind: o.Format, about: Mapping[str, A
             data = npz(drawn.images, np.array(drawn.labels) if drawn.labels is not None else None)
         case "gif":
             data = _film(drawn, about)
-    if output == Path("-"):
-        out.bytes(data)
-    else:
-        files.write_bytes(output, data)
+    out.save(output, data)
 
 
 def _labels(drawn: "Drawing", which: slice) -> dict[str, str]:

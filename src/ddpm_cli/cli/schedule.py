@@ -1,10 +1,7 @@
 """``ddpm schedule``: noise schedules as tables and pictures, without torch."""
 
-import csv
 import dataclasses
-import functools
 import inspect
-import io
 import json as json_module
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ddpm_cli import files
+from ddpm_cli import documents
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output
 from ddpm_cli.config import BETA_RANGES, SCHEDULES, Kind, ScheduleConfig
@@ -23,26 +20,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.render.images import Pixels
-    from ddpm_cli.render.plots import Curve
     from ddpm_cli.schedule import Floats, Schedule
 
-app = typer.Typer(
-    help="Noise schedules: list, show, plot, compare.",
-    rich_markup_mode=None,
-    no_args_is_help=False,
-    invoke_without_command=True,
-    epilog=o.EXAMPLES["schedule show"],
-)
+app = o.group("schedule", "Noise schedules: list, show, plot, compare.")
 ROWS_ON_A_TERMINAL = 21
 TABLE_FRAME = 4  # lines of a table on a terminal that are no rows
-BETAS_HINT = 'Write a number a line, a CSV with a column beta, or {"betas": [...]}.'
 HEAD = ["t", "beta", "abar", "signal", "noise", "log_snr"]
 
 COMPARED: tuple[Kind, ...] = ("linear", "cosine", "sigmoid")  # of the papers, and unlike each other; more is a crowd
 PERCENT = (0, 5, 10, 25, 50, 75, 90, 100)  # of T: where schedules are compared as numbers and as images
-WORKING = 5.0  # beyond this log-SNR either way, an image is nearly clean, or nearly noise
-DIGIT = 35  # of MNIST's test images: a 2 with a loop, whose thin and round parts are lost at different levels
+# What one kind alone has: typed for others, it is refused, not ignored.
+OWNERS: dict[str, Kind] = {"offset": "cosine", "start": "sigmoid", "end": "sigmoid", "tau": "sigmoid"}
 
 MaxBeta = Annotated[
     float, typer.Option(metavar="X", help="No beta made from abars, or scaled, exceeds it; inside (0, 1).")
@@ -76,27 +64,15 @@ def _description(
 
 
 def _describes(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that describe a schedule; it finds their values in its context.
+    """Give a command the options that describe a schedule, behind its context; it finds their values there.
 
     One that it declares by itself stays as it is.
     """
-    own = inspect.signature(command).parameters
-    shared = {name: own.get(name, option) for name, option in inspect.signature(_description).parameters.items()}
-    context, *others = own.values()
-
-    @functools.wraps(command)
-    def call(**values: object) -> None:
-        command(**{name: value for name, value in values.items() if name in own})
-
-    signature = inspect.Signature([context, *shared.values(), *(each for each in others if each.name not in shared)])
-    call.__signature__ = signature  # type: ignore[attr-defined]  # where inspect, and so Typer, looks first
-    return call
-
-
-@app.callback()
-def _group(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    own, shared = (dict(inspect.signature(each).parameters) for each in (command, _description))
+    merged = {"context": own["context"], **shared, **own}
+    signature = inspect.Signature([each for each in merged.values() if each.kind is not each.VAR_KEYWORD])
+    command.__signature__ = signature  # type: ignore[attr-defined]  # where inspect, and so Typer, looks first
+    return command
 
 
 @app.command("list", epilog=o.EXAMPLES["schedule list"])
@@ -118,17 +94,12 @@ def list_(config: o.Config = None, json: o.Json = False, quiet: o.Quiet = False)
 def show(
     context: typer.Context,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="PATH",
-            help="A .csv or .json file, or - for CSV on stdout.  [default: print here]",
-        ),
+        Path | None, o.output("A .csv or .json file, or - for CSV on stdout.  [default: print here]")
     ] = None,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    **_: Any,
 ) -> None:
     """Show a schedule as a table: beta, abar, signal, noise and log-SNR of every level.
 
@@ -151,17 +122,12 @@ def show(
 def plot(
     context: typer.Context,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="PATH",
-            help="A .png, .svg, .csv or .json file, or - for PNG on stdout.  [default: plot here]",
-        ),
+        Path | None, o.output("A .png, .svg, .csv or .json file, or - for PNG on stdout.  [default: plot here]")
     ] = None,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    **_: Any,
 ) -> None:
     """Plot a schedule: in the terminal, or as a picture."""
     out = Output(json, quiet)
@@ -172,10 +138,11 @@ def plot(
     elif json:
         out.document(_document(schedule))
     else:
+        from ddpm_cli.render.plots import curve
         from ddpm_cli.render.terminal import schedule_text
 
         name = f"{schedule.config.kind}, T = {schedule.timesteps}"
-        out.result(schedule_text([_curve(schedule, name)], **_screen()))
+        out.result(schedule_text([curve(schedule, name)], **_screen()))
 
 
 @app.command(epilog=o.EXAMPLES["schedule compare"])
@@ -195,17 +162,12 @@ def compare(
         typer.Option(min=1, metavar="T", help="Number of noising steps.  [default: that of --from-file, else 1000]"),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="PATH",
-            help="A .png, .svg, .csv or .json file, or - for PNG on stdout.  [default: compare here]",
-        ),
+        Path | None, o.output("A .png, .svg, .csv or .json file, or - for PNG on stdout.  [default: compare here]")
     ] = None,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    **_: Any,
 ) -> None:
     """Compare schedules: beta, abar, log-SNR, weight of the bound, and an image on its way.
 
@@ -236,6 +198,7 @@ def _schedule(context: typer.Context, out: Output) -> "Schedule":
     from ddpm_cli.schedule import Schedule
 
     values = _values(context)
+    _refuse_ownerless(context, [values["kind"]])
     if context.params["from_file"] is not None:
         _refuse_beside_a_file(context, [name for name in values if values[name] != "custom"])
     if context.params["from_file"] is not None or values["kind"] == "custom":
@@ -256,6 +219,7 @@ def _schedules(context: typer.Context, named: Sequence[str], out: Output) -> "li
     for kind in kinds:
         if kind not in SCHEDULES:
             raise unknown_name("schedule", kind, SCHEDULES)
+    _refuse_ownerless(context, kinds)
     values = _values(context)
     path = context.params["from_file"]
     if path is not None and "custom" not in kinds:
@@ -295,37 +259,24 @@ def _refuse_beside_a_file(context: typer.Context, names: Sequence[str]) -> None:
             raise UsageError(f"--{name.replace('_', '-')} and --from-file contradict each other", "Give one of them.")
 
 
+def _refuse_ownerless(context: typer.Context, kinds: Sequence[str]) -> None:
+    """Refuse what none of the kinds has."""
+    for name, owner in OWNERS.items():
+        if owner not in kinds and o.is_typed(context, name):
+            raise UsageError(f"--{name} belongs to {owner}, found {', '.join(kinds)}", f"Leave out --{name}.")
+
+
 def _custom(path: Path | None) -> ScheduleConfig:
     """The schedule whose betas are in a file; the file decides T."""
     if path is None:
         raise UsageError("a custom schedule needs betas", "Name their file: --from-file betas.csv")
-    betas = _read_betas(path)
-    if not betas:
-        raise DataError(f"{path} holds no betas", BETAS_HINT)
-    return ScheduleConfig(kind="custom", timesteps=len(betas), betas=betas)
+    from ddpm_cli import betas
 
-
-def _read_betas(path: Path) -> tuple[float, ...]:
-    """Betas from JSON (a list, or an object with "betas"), a CSV with a column beta, or one number a line."""
     try:
-        text = sys.stdin.read() if path == Path("-") else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the betas in {path} ({error})", BETAS_HINT) from error
-    try:
-        if text.lstrip()[:1] in "[{":
-            values = json_module.loads(text)
-            return tuple(map(float, values["betas"] if isinstance(values, dict) else values))
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter="\t" if "\t" in text else ",") if row]
-        if "beta" in rows[0]:
-            column = rows[0].index("beta")
-            levels = rows[1:]
-            # A table of ours starts at level 0, which has no beta.
-            if "t" in rows[0] and levels and float(levels[0][rows[0].index("t")]) == 0:
-                levels = levels[1:]
-            return tuple(float(row[column]) for row in levels)
-        return tuple(float(row[0]) for row in rows)
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise DataError(f"{path} holds no betas ({error})", BETAS_HINT) from error
+        text = sys.stdin.read(betas.LARGEST) if path == Path("-") else documents.text(path, betas.LARGEST)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the betas in {path} ({error})", betas.FORMS) from error
+    return betas.read(text, str(path))
 
 
 # --- one schedule as document, table, curve and file ----------------------------------------------------------------
@@ -373,22 +324,13 @@ def _rows(schedule: "Schedule", levels: "NDArray[np.intp]", digits: str) -> list
     ]
 
 
-def _curve(schedule: "Schedule", name: str) -> "Curve":
-    import numpy as np
-
-    from ddpm_cli.render.plots import Curve
-
-    t = np.arange(schedule.timesteps + 1, dtype=np.float64)
-    return Curve(name, t, schedule.betas, schedule.abars, schedule.log_snr, schedule.bound_weights)
-
-
 def _formats(schedule: "Schedule", suffixes: Sequence[str]) -> dict[str, Callable[[], bytes]]:
     """How a schedule becomes each of these kinds of file."""
 
     def picture(file_format: Literal["png", "svg"]) -> bytes:
-        from ddpm_cli.render.plots import schedule_figure
+        from ddpm_cli.render.plots import curve, schedule_figure
 
-        return schedule_figure([_curve(schedule, f"{schedule.config.kind}, T = {schedule.timesteps}")], file_format)
+        return schedule_figure([curve(schedule, f"{schedule.config.kind}, T = {schedule.timesteps}")], file_format)
 
     makers: dict[str, Callable[[], bytes]] = {
         ".png": lambda: picture("png"),
@@ -423,29 +365,9 @@ def _at(schedule: "Schedule") -> "NDArray[np.intp]":
     return np.unique(np.rint(np.array(PERCENT) / 100 * schedule.timesteps).astype(np.intp))
 
 
-def _summary(schedule: "Schedule") -> dict[str, float | None]:
-    """A schedule in four numbers.
-
-    Returns:
-        ``abar_T``: the clean image's power that is left in x_T; ``max_beta``; ``half_noise``: the level, real,
-        where signal and noise are equally strong, None if there is none; ``working_share``: of the levels 1 to T, those
-        that are neither nearly clean nor nearly noise: log-SNR within :data:`WORKING` of 0.
-    """
-    import numpy as np
-
-    with np.errstate(divide="ignore"):  # a first beta below 1e-16 leaves abar_1 at 1
-        half = float(schedule.level_of(0.0).t) if schedule.log_snr[-1] <= 0 else None
-    return {
-        "abar_T": float(schedule.abars[-1]),
-        "max_beta": float(schedule.betas.max()),
-        "half_noise": half,
-        "working_share": float(np.mean(np.abs(schedule.log_snr[1:]) <= WORKING)),
-    }
-
-
 def _facts(schedule: "Schedule") -> list[str]:
     """The summary for people."""
-    facts = _summary(schedule)
+    facts = schedule.summary()
     half = facts["half_noise"]
     where = "-" if half is None else f"{half:.{0 if half >= 10 else 1}f}"
     return [f"{facts['abar_T']:.2g}", f"{facts['max_beta']:.3g}", where, f"{facts['working_share']:.0%}"]
@@ -458,7 +380,7 @@ def _comparison(schedules: "Sequence[Schedule]") -> dict[str, object]:
             {
                 **_document(schedule),
                 "weights": _finite(schedule.bound_weights),
-                **_summary(schedule),
+                **schedule.summary(),
                 "at": _at(schedule).tolist(),
             }
             for schedule in schedules
@@ -480,11 +402,13 @@ def _comparison_table(
 
 def _show_comparison(schedules: "Sequence[Schedule]", out: Output) -> None:
     """Curves for a terminal, and a table that is their key; together they fill 24 lines or more."""
+    from ddpm_cli.render.plots import curve
     from ddpm_cli.render.terminal import marker_of, schedule_text
+    from ddpm_cli.schedule import WORKING
 
     screen = _screen()
     screen["height"] = max(16, screen["height"] - len(schedules) - TABLE_FRAME)
-    out.result(schedule_text([*map(_curve, schedules, _names(schedules))], **screen, weights=True, key=False))
+    out.result(schedule_text([*map(curve, schedules, _names(schedules))], **screen, weights=True, key=False))
     rows = [
         [f"{marker_of(k)} {schedule.config.kind}", str(schedule.timesteps), *_facts(schedule)]
         for k, schedule in enumerate(schedules)
@@ -497,12 +421,11 @@ def _comparison_formats(schedules: "Sequence[Schedule]") -> dict[str, Callable[[
     import numpy as np
 
     def picture(file_format: Literal["png", "svg"]) -> bytes:
-        from ddpm_cli.render.plots import comparison_figure
+        from ddpm_cli.render.noise import compared
+        from ddpm_cli.render.plots import comparison_figure, curve
 
-        curves = [*map(_curve, schedules, _names(schedules))]
-        return comparison_figure(
-            curves, [*map(_facts, schedules)], _strip(schedules), np.array(PERCENT) / 100, file_format
-        )
+        curves, shares = [*map(curve, schedules, _names(schedules))], np.array(PERCENT) / 100
+        return comparison_figure(curves, [*map(_facts, schedules)], compared(schedules, shares), shares, file_format)
 
     return {
         ".png": lambda: picture("png"),
@@ -510,20 +433,6 @@ def _comparison_formats(schedules: "Sequence[Schedule]") -> dict[str, Callable[[
         ".csv": lambda: _csv(*_comparison_table(schedules, [np.arange(each.timesteps + 1) for each in schedules])),
         ".json": lambda: _json(_comparison(schedules)),
     }
-
-
-def _strip(schedules: "Sequence[Schedule]") -> "Pixels":
-    """A digit at each of :data:`PERCENT` of T under each schedule, with one noise for all: (K, S, 1, 28, 28)."""
-    import numpy as np
-
-    from ddpm_cli import data, forward, seeds
-    from ddpm_cli.render.images import to_uint8
-
-    x_0 = data.load("mnist", split="test").images[DIGIT : DIGIT + 1] / 127.5 - 1
-    eps = seeds.generator("schedule compare").standard_normal(x_0.shape)
-    shares = np.array(PERCENT) / 100
-    rows = [forward.q_sample(x_0, schedule.level(shares * schedule.timesteps), eps) for schedule in schedules]
-    return to_uint8(np.stack(rows))
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -539,15 +448,12 @@ def _json(document: Mapping[str, object]) -> bytes:
 
 def _write(path: Path, formats: Mapping[str, Callable[[], bytes]], about: Mapping[str, object], out: Output) -> None:
     """Write the format that the suffix names; `-` is the first of those a command has."""
-    suffix = next(iter(formats)) if path == Path("-") else path.suffix.lower()
-    if suffix not in formats:
-        raise UsageError(f"{path} ends in {suffix or 'nothing'!r}, expected {', '.join(formats)}")
-    data = formats[suffix]()
-    if path == Path("-"):
-        out.bytes(data)
-    else:
-        files.write_bytes(path, data)
-        out.document({"output": path, **about})
+    piped = path == Path("-")
+    if not piped:
+        o.check_file(path, "-o", *formats)
+    out.save(path, formats[next(iter(formats)) if piped else path.suffix.lower()]())
+    out.document({"output": path, **about})
+    if not piped:
         out.result(str(path))
 
 

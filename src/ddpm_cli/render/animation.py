@@ -7,7 +7,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ddpm_cli.render.images import Pixels, to_pillow
+from ddpm_cli.pixels import Pixels
+from ddpm_cli.render.images import to_pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from ddpm_cli.render.images import Pixels, from_pillow, to_pillow
+from ddpm_cli.pixels import Pixels
+from ddpm_cli.render.images import from_pillow, to_pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -128,11 +129,16 @@ def annotated(
 
 
 def captioned(picture: Pixels, caption: str) -> Pixels:
-    """A picture with a line above it, at its left, so that a caption that changes from frame to frame stands still."""
+    """A picture with a line above it, at its left, so that a caption that changes from frame to frame stands still.
+
+    The line is small enough for the picture's width, as far as it can still be read.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     channels, height, width = picture.shape
     size = min(20, max(11, width // 12))
+    while size > 11 and ImageFont.load_default(size).getlength(caption) > width - 2 * EDGE:
+        size -= 1
     font, head = ImageFont.load_default(size), round(1.8 * size)
     framed = Image.new("L" if channels == 1 else "RGB", (width, head + height), (BACKGROUND,) * channels)
     framed.paste(to_pillow(picture), (0, head))

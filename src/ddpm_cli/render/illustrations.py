@@ -5,41 +5,18 @@ the same numbers give the same bytes. Matplotlib is imported on first use.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddpm_cli.render.images import Pixels, to_uint8
+from ddpm_cli.noising import Flow, Jump, Moment
+from ddpm_cli.pixels import Pixels, to_uint8
 from ddpm_cli.render.plots import COLOURS, DASHED, FAINT, TEXT, Array, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # --- one dimension --------------------------------------------------------------------------------------------------
-
-
-class Flow(NamedTuple):
-    """A density on its way to N(0, 1), and samples on the way back; all arrays float64.
-
-    Attributes:
-        x: (X,) evenly spaced places.
-        times: (L,) levels, rising from 0 to T.
-        exact: (L, X) p_t(x).
-        there: (K, L) paths of the chain, from data to noise.
-        found: (L, X) density of the samples that walk back, counted in bins around x.
-        back: (K, L) some of their paths.
-        start: (n,) where they start, at level T.
-        ends: (n,) where they end, at level 0.
-    """
-
-    x: Array
-    times: Array
-    exact: Array
-    there: Array
-    found: Array
-    back: Array
-    start: Array
-    ends: Array
 
 
 def density_figure(flow: Flow, title: str) -> bytes:
@@ -104,43 +81,6 @@ def _heat(axes: "Axes", flow: Flow, density: Array, paths: Array) -> None:
 
 
 # --- the true posterior beside the model's ---------------------------------------------------------------------------
-
-
-class Jump(NamedTuple):
-    """One pixel's step from level t down to s: two Gaussians of one variance.
-
-    Attributes:
-        s: the level it goes to.
-        true: mean of q(x_s | x_t, x_0).
-        model: mean of p_theta(x_s | x_t).
-        variance: btilde, of both.
-    """
-
-    s: float
-    true: float
-    model: float
-    variance: float
-
-    @property
-    def kl(self) -> float:
-        """KL(q || p_theta) in nats: (difference of the means)^2 / (2 btilde), this pixel's share of L_{t-1}."""
-        return (self.true - self.model) ** 2 / (2 * self.variance)
-
-
-class Moment(NamedTuple):
-    """A level on the way: the noisy image, what the model takes it for, and the steps from there.
-
-    Attributes:
-        t: the level.
-        x_t: (C, H, W).
-        clean: (C, H, W), the model's estimate of x_0.
-        jumps: of the pixel looked at, the short step first.
-    """
-
-    t: float
-    x_t: Array
-    clean: Array
-    jumps: tuple[Jump, ...]
 
 
 ROWS = ("one step", "half the way at once")

@@ -1,39 +1,21 @@
-"""Images as ``ddpm`` shows and stores them: from the model's floats to pixels, from pixels to the bytes of a file.
+"""Images as ``ddpm`` stores them: from pixels to the bytes of a file.
 
 Invariant: the same pixels and text give the same bytes, on any day and any machine with the same libraries.
 """
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli.errors import NumericsError
+from ddpm_cli.pixels import Pixels
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Pixels = NDArray[np.uint8]  # channels first: 1 is grey, 3 is red, green, blue
-
-
-def to_uint8(x: NDArray[np.floating[Any]]) -> Pixels:
-    """Pixels of model images: round((x + 1) 255/2), with x clipped to [-1, 1]; undoes ``pixel / 127.5 - 1`` exactly.
-
-    Args:
-        x: (..., C, H, W) in [-1, 1]; what lies outside is clipped.
-
-    Returns:
-        The same shape, uint8 in 0..255.
-
-    Raises:
-        NumericsError: a value is NaN or infinite.
-    """
-    if not np.isfinite(x).all():
-        raise NumericsError("the images hold values that are not finite", "try --precision float32, or other weights")
-    pixels: Pixels = np.rint((np.clip(x, -1, 1).astype(np.float32) + 1) * 127.5).astype(np.uint8)
-    return pixels
+Number = TypeVar("Number", bound=np.generic)
 
 
 def to_pillow(picture: Pixels) -> "Image.Image":
@@ -67,15 +49,21 @@ def png(picture: Pixels, text: Mapping[str, str] | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def npz(images: Pixels, labels: NDArray[np.integer[Any]] | None = None) -> bytes:
+def npz(images: Pixels, labels: NDArray[np.integer[Any]] | None = None, **beside: NDArray[Any]) -> bytes:
     """A compressed NumPy archive, readable with ``allow_pickle=False``.
 
     Args:
         images: uint8 (N, C, H, W), C = 1 or 3; stored as ``images``, N x H x W or N x H x W x 3.
         labels: (N,) class numbers, stored as ``labels``, int64; None stores -1 for each, "no label".
+        beside: what else to store, by name.
     """
-    pixels = images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1)
     numbers = np.full(len(images), -1) if labels is None else labels
+    arrays: dict[str, Any] = {"images": channels_last(images), "labels": np.asarray(numbers, np.int64), **beside}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=np.ascontiguousarray(pixels), labels=np.asarray(numbers, np.int64))
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
+
+
+def channels_last(images: NDArray[Number]) -> NDArray[Number]:
+    """(N, C, H, W) as archives have it: N x H x W of one channel, else N x H x W x C."""
+    return np.ascontiguousarray(images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1))

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli import paths
+from ddpm_cli.pixels import Pixels
+from ddpm_cli.schedule import Schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from ddpm_cli.render.images import Pixels
 
 Array = NDArray[np.float64]
 
@@ -75,6 +75,12 @@ class Curve(NamedTuple):
     weights: Array  # of the squared error of eps in the bound; NaN at levels 0 and 1, which have none
 
 
+def curve(schedule: Schedule, name: str) -> Curve:
+    """A schedule to draw under a name."""
+    t = np.arange(schedule.timesteps + 1, dtype=np.float64)
+    return Curve(name, t, schedule.betas, schedule.abars, schedule.log_snr, schedule.bound_weights)
+
+
 def schedule_figure(curves: Sequence[Curve], file_format: Literal["png", "svg"] = "png") -> bytes:
     """Four panels: beta, abar, the scales of signal and noise, log-SNR; a colour per schedule.
 
@@ -97,7 +103,7 @@ def schedule_figure(curves: Sequence[Curve], file_format: Literal["png", "svg"] 
 def comparison_figure(
     curves: Sequence[Curve],
     facts: Sequence[Sequence[str]],
-    strip: "Pixels",
+    strip: Pixels,
     shares: Sequence[float] | Array,
     file_format: Literal["png", "svg"] = "png",
 ) -> bytes:
@@ -191,7 +197,7 @@ def _draw_key(axes: "Axes", curves: Sequence[Curve], facts: Sequence[Sequence[st
         cell.set_in_layout(False)  # the table reaches into the margin that the other panels' labels need
 
 
-def _draw_strip(axes: "Axes", curves: Sequence[Curve], strip: "Pixels", captions: Sequence[str]) -> None:
+def _draw_strip(axes: "Axes", curves: Sequence[Curve], strip: Pixels, captions: Sequence[str]) -> None:
     """One image at growing noise, a row a schedule."""
     rows, columns, channels, height, width = strip.shape
     gap = max(1, round(0.07 * width))

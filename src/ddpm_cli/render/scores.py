@@ -3,11 +3,12 @@
 Invariant: what was judged and what real images get stand side by side, on one scale.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ddpm_cli.measures import METRICS, Drawing, Metric
 from ddpm_cli.render.plots import COLOURS, DASHED, TEXT, styled
 
 if TYPE_CHECKING:
@@ -17,23 +18,25 @@ GENERATED, REAL = COLOURS[0], COLOURS[1]
 
 
 def scores_figure(metrics: Mapping[str, Any], title: str, file_format: Literal["png", "svg"] = "png") -> bytes:
-    """A panel for each metric that has something to draw: the histogram of SSIM, the classes found.
+    """A panel for each metric that has something to draw.
 
     Args:
         metrics: the figures of an evaluation, by metric.
         title: what was judged, in a line.
         file_format: ``png`` or ``svg``.
     """
-    panels = [(name, draw) for name, draw in (("ssim", _ssim), ("labels", _labels)) if name in metrics]
+    panels = [(METRICS[name], found) for name, found in metrics.items() if METRICS[name].drawn is not None]
     with styled((max(6.4, 5.2 * len(panels)), 4.4), file_format) as (figure, buffer):
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for panel, (name, draw) in zip(axes, panels, strict=True):
-            draw(panel, metrics[name])
+        for panel, (metric, found) in zip(axes, panels, strict=True):
+            if metric.drawn is not None:
+                DRAWN[metric.drawn](panel, metric, found)
         figure.suptitle(title, x=0.02, ha="left", fontsize=10, color=TEXT)
     return buffer.getvalue()
 
 
-def _ssim(axes: "Axes", found: Mapping[str, Any]) -> None:
+def _spread(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
+    """How the values of single images or pairs are spread."""
     values, real = np.array(found["values"]), np.array(found["real"]["values"])
     low, high = min(values.min(), real.min()), max(values.max(), real.max())
     bins = np.linspace(low, max(high, low + 1e-6), 25)
@@ -43,20 +46,25 @@ def _ssim(axes: "Axes", found: Mapping[str, Any]) -> None:
     axes.hist(real, bins.tolist(), color=REAL, histtype="step", linewidth=1.6, label=told)
     for each, colour in ((values, GENERATED), (real, REAL)):
         axes.axvline(each.mean(), color=colour, linewidth=1.4, linestyle=DASHED)
-    axes.set(title="Structural similarity of random pairs", xlabel="SSIM", ylabel="pairs")
+    axes.set(title=metric.title, xlabel=metric.name, ylabel=metric.counted)
     axes.set_ylim(0, 1.22 * axes.get_ylim()[1])  # room for the key
     axes.legend(loc="upper right")
 
 
-def _labels(axes: "Axes", found: Mapping[str, Any]) -> None:
+def _classes(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
+    """How many images each class got."""
     classes: Sequence[str] = found["classes"]
     places = np.arange(len(classes))
     for shift, each, colour, name in ((-0.2, found, GENERATED, "judged"), (0.2, found["real"], REAL, "real")):
-        share = "" if each["accuracy"] is None else f": {100 * each['accuracy']:.1f} % as asked"
+        right = each[metric.headline]
+        share = "" if right is None else f": {100 * right:.1f} % as asked"
         axes.bar(places + shift, each["histogram"], 0.4, color=colour, alpha=0.75, label=f"{name}{share}")
     long = max(map(len, classes)) > 3
     axes.set_xticks(places, classes, rotation=40 if long else 0, ha="right" if long else "center")
-    axes.set(title="Classes found", ylabel="images")
+    axes.set(title=metric.title, ylabel=metric.counted)
     axes.set_ylim(0, 1.22 * axes.get_ylim()[1])
     axes.grid(axis="x", visible=False)
     axes.legend(loc="upper right", ncols=2)
+
+
+DRAWN: dict[Drawing, Callable[["Axes", Metric, Mapping[str, Any]], None]] = {"spread": _spread, "classes": _classes}

@@ -122,6 +122,25 @@ class DiffusionModel:
             check_images(x)
             yield x
 
+    @torch.no_grad()
+    def estimate(self, x_t: Floats, level: Level[Floats], label: int | None = None) -> Floats:
+        """What it takes a noisy image for: E[x_0 | x_t], clipped where sampling clips, without guidance.
+
+        Args:
+            x_t: (C, H, W).
+            level: of x_t, a scalar one.
+            label: its class; None: not known.
+
+        Returns:
+            (C, H, W) float64.
+        """
+        denoiser: Denoises = Clip(self.denoiser) if self.sampler.clip else self.denoiser
+        known = torch.tensor([len(self.classes) if label is None else label], device=self.device)
+        x = torch.from_numpy(x_t[None]).float().to(self.device)
+        answer = denoiser(x, as_tensors(level), {"label": known} if self.classes else {})
+        found: Floats = answer.clean[0].double().cpu().numpy()
+        return found
+
     def plan(self) -> list[Level[Floats]]:
         """The levels that sampling visits."""
         return plan(self.schedule, *self.sampler.steps_and_spacing(self.schedule.timesteps))
@@ -175,6 +194,6 @@ def check_images(x: Tensor) -> None:
 def evaluation_mode(denoiser: Denoiser, device: torch.device, dtype: torch.dtype) -> Denoiser:
     """The denoiser ready for sampling: weights cast once, channels last, nothing that learns."""
     if not all(bool(torch.isfinite(p).all()) for p in denoiser.parameters()):
-        raise ModelError("the model holds weights that are not finite numbers")
+        raise ModelError("the model holds weights that are not finite numbers", "Use --weights raw, or another model.")
     denoiser.network.to(device, dtype).to(memory_format=torch.channels_last)
     return denoiser.eval().requires_grad_(False)

@@ -7,7 +7,7 @@ explicit pair of neighbours in it, so no sampler ever computes "the previous t" 
 import numpy as np
 
 from ddpm_cli.config import Spacing
-from ddpm_cli.schedule import Floats, Level, Schedule
+from ddpm_cli.schedule import Floats, Level, Schedule, one_by_one
 
 # Noisier than this, x_t tells nothing that N(0, I) does not: signal 0.011. Few steps are better spent below.
 NOISIEST = -9.0
@@ -34,15 +34,10 @@ def plan(schedule: Schedule, steps: int, spacing: Spacing, noisiest: float = NOI
         start = max(noisiest, last) if first > noisiest else last
         # One level needs no step to it but the last: N steps visit N noisy levels and the clean one.
         noisy = schedule.level_of(np.unique(np.linspace(start, first, steps)))
-        return [*_each(noisy), schedule.level(0)]
+        return [*one_by_one(noisy), schedule.level(0)]
     top = schedule.timesteps
     if spacing == "uniform":
         times = np.round(np.linspace(top, 0, steps + 1))
     else:
         times = np.append(np.maximum(np.round(top - np.arange(steps) * top / steps), 1), 0)
-    return _each(schedule.level(np.unique(times)[::-1]))
-
-
-def _each(levels: Level[Floats]) -> list[Level[Floats]]:
-    """A vector of levels as scalars."""
-    return [Level(*map(np.asarray, fields)) for fields in zip(*levels, strict=True)]
+    return list(one_by_one(schedule.level(np.unique(times)[::-1])))

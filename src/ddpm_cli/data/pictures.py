@@ -1,0 +1,118 @@
+"""Images to look at: one from a file or a pipe, or some of a set, each brought to a size of the caller's choice."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ddpm_cli import data, paths
+from ddpm_cli.data.fetch import Progress
+from ddpm_cli.data.folder import read_image
+from ddpm_cli.errors import DataError, UsageError
+from ddpm_cli.pixels import Pixels
+
+Fit = Callable[[Pixels], Pixels]
+"""Brings an image (C, H, W) to its size."""
+
+
+class Pictures(NamedTuple):
+    """Images, and where they come from.
+
+    Attributes:
+        pixels: uint8 (N, C, H, W).
+        numbers: which images of the data set; of a file, 0.
+        labels: of each; None where there are none.
+        classes: names of all labels.
+        name: of the first, for people.
+        source: the same for programs, plain JSON values and paths.
+    """
+
+    pixels: Pixels
+    numbers: list[int]
+    labels: list[int] | None
+    classes: tuple[str, ...]
+    name: str
+    source: dict[str, Any]
+
+
+def from_file(name: str, fit: Fit) -> Pictures:
+    """The image in a file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    path = paths.absolute(name) if name.startswith("~") else Path(name)
+    # A pipe, of <(...) say, can be read once and not sought in.
+    content = _piped(path) if _is_pipe(path) else path
+    source = {"image": path, "dataset": None}
+    return Pictures(fit(read_image(content, _advice(name)))[None], [0], None, (), path.name, source)
+
+
+def from_bytes(content: bytes, fit: Fit) -> Pictures:
+    """The image that came from stdin.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    pixels = fit(read_image(content, KINDS))
+    return Pictures(pixels[None], [0], None, (), "from stdin", {"image": "-", "dataset": None})
+
+
+def from_set(
+    name: str,
+    numbers: Sequence[int],
+    fit: Fit,
+    *,
+    data_dir: Path | None,
+    image_size: int | None,
+    offline: bool,
+    say: Callable[[str], None],
+    progress: Progress,
+) -> Pictures:
+    """Some images of a data set; arguments as for :func:`ddpm_cli.data.load`.
+
+    Args:
+        numbers: which, from 0.
+        fit: takes each.
+
+    Raises:
+        UsageError: an unknown set, or a number that it does not have.
+        DataError: missing or unreadable images.
+    """
+    found = data.load(name, data_dir=data_dir, image_size=image_size, offline=offline, say=say, progress=progress)
+    for number in numbers:
+        if number >= len(found.images):
+            raise UsageError(
+                f"index {number} is out of range, expected 0 to {len(found.images) - 1} in {found.name}",
+                "Counting starts at 0.",
+            )
+    labels = None if found.labels is None else [int(found.labels[number]) for number in numbers]
+    pixels = np.stack([fit(found.images[number]) for number in numbers])
+    source = {"image": None, "dataset": found.name, "index": list(numbers), "labels": labels}
+    return Pictures(pixels, list(numbers), labels, found.classes, f"image {numbers[0]} of {found.name}", source)
+
+
+def _is_pipe(path: Path) -> bool:
+    try:
+        return path.is_fifo()
+    except OSError:  # a name too long, say
+        return False
+
+
+def _piped(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "Check who may read it: ls -l") from error
+
+
+KINDS = "PNG, JPEG, GIF, BMP, WebP, TIFF and PPM can be read."
+
+
+def _advice(name: str) -> str:
+    """What to do about an image that cannot be read."""
+    if name in data.KNOWN or os.path.isdir(name):  # noqa: PTH112  # unlike pathlib's, never an error
+        return f"Images of a data set: ddpm noise --dataset {name}"
+    return KINDS if os.path.exists(name) else "Check its path; without one, an image of mnist is shown."  # noqa: PTH110
