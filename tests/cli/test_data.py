@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -524,3 +525,26 @@ def test_the_page_about_data_names_every_set_with_its_numbers() -> None:
     }
     for name, known in KNOWN.items():
         assert known.licence in page, name
+
+
+# --- what was made of folders ---------------------------------------------------------------------------------------
+
+
+def test_what_was_made_of_a_folder_is_listed_and_goes_and_the_folder_stays(ddpm: Any, cwd: Path, photos: Path) -> None:
+    for name in ("mine", "mine-too"):
+        shutil.copytree(photos, cwd / name)
+        ddpm("noise", "--dataset", f"./{name}", "--at", "0", "-q").done()
+    listed = ddpm("data", "list", "--json").done().json["folders"]
+    assert [each["source"] for each in listed] == [str(cwd / "mine"), str(cwd / "mine-too")]
+    assert [each["shape"] for each in listed] == [[24, 1, 12, 12]] * 2
+    files = [Path(each["path"]) for each in listed]
+    assert [each["bytes"] for each in listed] == [path.stat().st_size for path in files]
+
+    ddpm("data", "rm", "mine").refused(2, "--yes")
+    result = ddpm("data", "rm", "--yes", "./mine/").done()
+    assert result.out == f"{files[0]}\n"
+    assert (files[0].exists(), files[1].exists()) == (False, True)
+    assert len(list((cwd / "mine").rglob("*.png"))) == 24
+    again = ddpm("data", "rm", "--yes", "./mine", "cifar10").done()
+    assert again.out == ""
+    assert "nothing to remove of ./mine, cifar10" in again.err

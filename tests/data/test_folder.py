@@ -369,7 +369,7 @@ def test_a_broken_link_and_a_pipe(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*a\.png: No such file"):
         load(link.parent)
     os.mkfifo(pipe)
-    with pytest.raises(DataError, match="is not a file"):
+    with pytest.raises(DataError, match="not a regular file"):
         load(pipe.parent)
 
 

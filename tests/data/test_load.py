@@ -279,9 +279,9 @@ def test_limit_is_spread_evenly(tiny, tmp_path: Path) -> None:
     assert said == ["tiny has only 6 images: all are used"]
 
 
-@pytest.mark.parametrize("wish", [{"limit": 0}, {"limit": -1}, {"image_size": 0}])
-def test_nothing_below_one(wish: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="expected 1 or more"):
+@pytest.mark.parametrize("wish", [{"limit": 0}, {"limit": -1}, {"image_size": 0}, {"image_size": 4097}])
+def test_what_is_out_of_range_is_refused(wish: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=r"expected 1 (or more|to 4096)"):
         data.load("mnist", **wish)
 
 

@@ -9,13 +9,27 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ddpm_cli.config import OnBadImage, Shape
 from ddpm_cli.data import find, folder, resize, store
 from ddpm_cli.data.fetch import Progress
-from ddpm_cli.data.imageset import ImageSet
+from ddpm_cli.data.imageset import ImageSet, LeftOut
 from ddpm_cli.data.known import KNOWN, KnownSet, SourceFile, Split
 from ddpm_cli.errors import DataError, UsageError, unknown_name
 
-__all__ = ["KNOWN", "ImageSet", "KnownSet", "Progress", "SourceFile", "Split", "is_path", "load"]
+__all__ = [
+    "KNOWN",
+    "ImageSet",
+    "KnownSet",
+    "LeftOut",
+    "Progress",
+    "SourceFile",
+    "Split",
+    "has_splits",
+    "is_path",
+    "load",
+]
+
+LARGEST_SIDE = 4096  # pixels: no network takes larger images (ddpm_cli.config)
 
 
 def _silent(*_: object) -> None:
@@ -30,6 +44,8 @@ def load(
     limit: int | None = None,
     image_size: int | None = None,
     offline: bool = False,
+    on_bad_image: OnBadImage = "stop",
+    accept: Callable[[Shape], object] = _silent,
     say: Callable[[str], None] = _silent,
     progress: Progress = _silent,
 ) -> ImageSet:
@@ -43,26 +59,40 @@ def load(
         split: "train" or "test"; a folder has splits only if it holds folders of these names.
         data_dir: where to look first for the files of a known set.
         limit: how many images, 1 or more, evenly spread over the set; all where it has no more.
-        image_size: side in pixels of the square that images become, 1 or more; None: their own size, or, where a
+        image_size: side in pixels of the square that images become, 1..4096; None: their own size, or, where a
             folder holds several, a common one.
         offline: never ask the network.
+        on_bad_image: what to do where an image of a folder cannot be read: `stop`, or `skip` it and go on without;
+            the set tells which.
+        accept: takes the shape (C, H, W) of the images before their pixels are read, and may raise.
         say: takes sentences for the user.
         progress: takes bytes done and in all, while files are fetched or images read.
 
     Raises:
-        UsageError: an unknown name; ``limit`` or ``image_size`` below 1.
+        UsageError: an unknown name; ``limit`` or ``image_size`` out of range.
         DataError: missing or unreadable images, or files that are not what their checksums say.
-        ResourceError: network down or forbidden; no torchvision where images need resizing.
+        ResourceError: network down or forbidden; no torchvision where images need resizing; no room for so many.
     """
-    for option, value in (("--limit", limit), ("--image-size", image_size)):
-        if value is not None and value < 1:
-            raise UsageError(f"{option} is {value}, expected 1 or more")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit is {limit}, expected 1 or more")
+    if image_size is not None and not 1 <= image_size <= LARGEST_SIDE:
+        raise UsageError(f"--image-size is {image_size}, expected 1 to {LARGEST_SIDE}")
     if name in KNOWN:
+        channels, height, width = KNOWN[name].shape
+        accept((channels, image_size or height, image_size or width))
         images = _load_known(
             KNOWN[name], split, image_size, data_dir=data_dir, offline=offline, say=say, progress=progress
         )
     elif is_path(name):
-        images = folder.load(name, split=split, image_size=image_size, say=say, progress=progress)
+        images = folder.load(
+            name,
+            split=split,
+            image_size=image_size,
+            on_bad_image=on_bad_image,
+            accept=accept,
+            say=say,
+            progress=progress,
+        )
     else:
         raise unknown_name("data set", name, KNOWN)
 
@@ -73,6 +103,11 @@ def load(
         say(f"{images.name} has only {count} images: all are used")
         return images
     return images.spread(limit)
+
+
+def has_splits(name: str) -> bool:
+    """Whether a set has a test split beside what is trained on."""
+    return name in KNOWN or folder.has_splits(folder.place(name))
 
 
 def is_path(name: str) -> bool:
@@ -96,14 +131,18 @@ def _load_known(
     if (image_size, image_size) == known.shape[1:]:
         image_size = None
 
-    def build() -> ImageSet:
+    def build(sink: store.Sink) -> store.About:
+        count, (channels, height, width) = known.counts[split], known.shape
+        sink.start((count, channels, image_size or height, image_size or width), known.classes)
         files = find.find(known, known.files[split], data_dir=data_dir, offline=offline, say=say, progress=progress)
-        images, labels = known.read(files, split, (known.counts[split], *known.shape))
+        images, labels = known.read(files, split, (count, channels, height, width))
         if not 0 <= labels.min() <= labels.max() < len(known.classes):
             raise DataError(f"{files[-1]} holds labels up to {labels.max()}, expected 0 to {len(known.classes) - 1}")
-        if image_size is not None:
-            images = resize.to_square(images, image_size)
-        return ImageSet(known.name, images, labels, known.classes)
+        at_once = resize.at_once(image_size or height)
+        for start in range(0, count, at_once):
+            batch = images[start : start + at_once]
+            sink.add(batch if image_size is None else resize.to_square(batch, image_size))
+        return store.About(known.name, labels, known.classes)
 
     sources = [file.sha256 for file in known.files[split]]
     made_from = (store.FORMAT, image_size, sources, known.name, split, known.classes)  # one archive may hold many sets

@@ -4,9 +4,37 @@ Invariant: pixels are uint8 from the source to the network's door; scaling to [-
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class LeftOut(NamedTuple):
+    """An image that could not be read, and that the set goes without.
+
+    Attributes:
+        path: relative to the folder, as :func:`printable` shows it.
+        reason: why, in a few words.
+    """
+
+    path: str
+    reason: str
+
+
+def printable(text: str) -> str:
+    r"""A name as it can be shown in one line: what is no printable character is escaped, ``\n``.
+
+    A byte of a file name that is no UTF-8, which Python keeps as a lone surrogate, becomes ``\xff``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(_byte(c))[1:-1] for c in text)
+
+
+def _byte(character: str) -> str:
+    """The character of the byte that a lone surrogate stands for (PEP 383); any other as it is."""
+    return chr(ord(character) - 0xDC00) if 0xDC80 <= ord(character) <= 0xDCFF else character
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,12 +46,14 @@ class ImageSet:
         images: (N, C, H, W) uint8, 0..255; C is 1 (grey) or 3 (RGB). Often a copy-on-write map of a file.
         labels: (N,) int64, 0..len(classes) - 1, or None.
         classes: the name of each label; empty without labels.
+        left_out: images of the folder that could not be read and are not among these.
     """
 
     name: str
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""What there is of the known sets on this machine, where, how large, and how to be rid of it.
+"""What there is of data sets on this machine, where, how large, and how to be rid of it.
 
 Invariant: only what ``ddpm`` itself fetched or made is ever removed, name by name; nothing in the package, nothing of
 the system, nothing below ``--data-dir``, and no file that the table does not know.
@@ -6,6 +6,7 @@ the system, nothing below ``--data-dir``, and no file that the table does not kn
 
 import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +91,54 @@ def remove(known: KnownSet) -> dict[Path, int]:
     Raises:
         ResourceError: no permission.
     """
+    gone = _unlink(removable(known))
+    with contextlib.suppress(OSError):  # it is not there, a link, or holds something else
+        find.own(known).rmdir()
+    return gone
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """What was made of a folder of images, to read it faster.
+
+    Args:
+        path: of the store.
+        source: the folder it was made from, printable; None where an earlier version of ddpm made it, which does not
+            tell, or where it is damaged. The folder may be gone.
+        shape: (N, C, H, W) of its images; None likewise.
+        bytes: on disk.
+    """
+
+    path: Path
+    source: str | None
+    shape: tuple[int, int, int, int] | None
+    bytes: int
+
+
+def folders() -> tuple[FolderStore, ...]:
+    """The stores of folders of images, one a folder and image size, by their sources."""
+    found = []
+    for path in store.of_folders():
+        source, shape = store.describe(path) or (None, None)
+        found.append(FolderStore(path, source, shape, size(path)))
+    return tuple(sorted(found, key=lambda kept: (kept.source or "", kept.path)))
+
+
+def remove_folders(kept: Iterable[FolderStore]) -> dict[Path, int]:
+    """Remove stores of folders; the folders themselves are never touched.
+
+    Returns:
+        Each path that is gone, with the bytes it had.
+
+    Raises:
+        ResourceError: no permission.
+    """
+    return _unlink(each.path for each in kept)
+
+
+def _unlink(paths: Iterable[Path]) -> dict[Path, int]:
     gone = {}
-    for path in removable(known):
+    for path in paths:
         gone[path] = size(path)
         try:
             path.unlink(missing_ok=True)
@@ -99,8 +146,6 @@ def remove(known: KnownSet) -> dict[Path, int]:
             raise ResourceError(
                 f"cannot remove {path}: {error.strerror}", "Remove it by hand, or run the command as its owner."
             ) from error
-    with contextlib.suppress(OSError):  # it is not there, a link, or holds something else
-        find.own(known).rmdir()
     return gone
 
 

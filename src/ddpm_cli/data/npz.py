@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_cli import documents
 from ddpm_cli.data.imageset import ImageSet
 from ddpm_cli.data.streams import DAMAGE, LIES, ended, fill
 from ddpm_cli.errors import DataError
@@ -41,6 +42,8 @@ def read(source: Path | bytes, name: str) -> ImageSet:
     if isinstance(source, Path) and not os.path.exists(source):  # noqa: PTH110  # unlike pathlib's, never an error
         raise DataError(f"there is no file {name}", HINT)
     try:
+        if isinstance(source, Path):
+            documents.size_of(source)  # of a pipe or a device there is none, and it would be read to its end
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
             images = _array(archive, "images", b"|u1")
             labels = _array(archive, "labels", b"<i8", b"<i4") if "labels.npy" in archive.namelist() else None
