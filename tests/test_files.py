@@ -2,15 +2,17 @@
 
 import errno
 import os
+import shutil
 import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ddpm_cli import files
 from ddpm_cli.errors import ResourceError
-from ddpm_cli.files import held, replacing, write_bytes
+from ddpm_cli.files import append_line, held, replacing, write_bytes
 
 verify = files._verify
 
@@ -82,6 +84,8 @@ def test_a_path_that_is_a_folder(tmp_path: Path) -> None:
         (errno.ENOSPC, "the disk is full"),
         (errno.EACCES, "no permission"),
         (errno.EROFS, "read-only"),
+        (errno.EDQUOT, "the disk quota is used up"),
+        (errno.EFBIG, "larger than a file may be here"),
         (errno.EIO, "input/output error"),
     ],
 )
@@ -200,3 +204,180 @@ def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     os.waitpid(child, 0)
     with held(tmp_path):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_holds_nothing_after_its_parent(tmp_path: Path) -> None:
+    """A loader of data, say, that outlives the training it belongs to."""
+    said, say = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        with held(tmp_path):
+            child = os.fork()
+            if child:
+                os.write(say, f"{child} ".encode())
+            signal.pause()
+    child = int(os.read(said, 20))
+    try:
+        with pytest.raises(ResourceError), held(tmp_path):
+            pass
+        os.kill(parent, signal.SIGKILL)
+        os.waitpid(parent, 0)
+        os.kill(child, 0)  # still there
+        with held(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_that_leaves_the_block_does_not_let_its_parent_go(tmp_path: Path) -> None:
+    with held(tmp_path):
+        child = os.fork()
+        if child == 0:
+            os._exit(7 if tmp_path.absolute() in files._held.values() else 0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with pytest.raises(ResourceError), held(tmp_path):
+            pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks there")
+@pytest.mark.parametrize("name", [".lock", "lock", "run.lock", ".held"])
+def test_a_file_that_looks_like_a_lock_is_none(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(str(os.getpid()))
+    with held(tmp_path):
+        pass
+    assert (tmp_path / name).exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_what_a_killed_process_left_half_written_goes_when_the_folder_is_held(tmp_path: Path) -> None:
+    """And what a living one writes stays, and so does what others call .tmp."""
+    (tmp_path / "samples").mkdir()
+    (tmp_path / ".mine.tmp").write_bytes(b"")
+    said, say = os.pipe()
+    children = [os.fork(), 0]
+    if children[0] == 0:
+        with replacing(tmp_path / "state"), replacing(tmp_path / "samples" / "picture"):
+            os.write(say, b"!")
+            signal.pause()
+    os.read(said, 1)
+    children[1] = os.fork()
+    if children[1] == 0:
+        with replacing(tmp_path / "other") as file:
+            file.write(b"data")
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+            os.write(say, b"!")
+            signal.sigwait({signal.SIGUSR1})
+        os._exit(0)
+    os.read(said, 1)
+    os.kill(children[0], signal.SIGKILL)
+    os.waitpid(children[0], 0)
+    half = {path for path in tmp_path.rglob(".*.tmp") if path.name != ".mine.tmp"}
+    assert len(half) == 3
+    with held(tmp_path):
+        left = {path for path in tmp_path.rglob(".*.tmp") if path.name != ".mine.tmp"}
+        assert len(left) == 1
+        assert left < half
+    os.kill(children[1], signal.SIGUSR1)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[1], 0)[1]) == 0
+    assert (tmp_path / "other").read_bytes() == b"data"
+    assert {path.name for path in tmp_path.iterdir()} == {"samples", ".mine.tmp", "other"}
+
+
+def move(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+
+
+def delete(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def replace(folder: Path) -> None:
+    """Somebody else begins a run of the same name."""
+    move(folder)
+    folder.mkdir()
+    (folder / "old").write_bytes(b"theirs")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks there")
+@pytest.mark.parametrize("happens", [move, delete, replace])
+@pytest.mark.parametrize("write", [write_bytes, lambda path, data: append_line(path, data.decode())])
+def test_a_held_folder_that_was_moved_or_deleted_is_not_written_to(
+    tmp_path: Path, happens: Callable[[Path], None], write: Callable[[Path, bytes], None]
+) -> None:
+    folder = tmp_path / "run"
+    with held(folder):
+        write(folder / "old", b"mine")
+        happens(folder)
+        with pytest.raises(ResourceError, match="moved or deleted"):
+            write(folder / "old", b"mine")
+        with pytest.raises(ResourceError, match="moved or deleted"):
+            write(folder / "samples" / "new", b"mine")
+        write(tmp_path / "beside", b"mine")
+    assert not (folder / "samples").exists()
+    assert not folder.exists() or (folder / "old").read_bytes() == b"theirs"
+
+
+def test_the_names_of_new_folders_reach_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))
+    write_bytes(tmp_path / "a" / "b" / "file", b"")
+    folders = [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    assert {folder.stat().st_ino for folder in folders} <= set(flushed)
+
+
+# --- lines at the end of a file -------------------------------------------------------------------------------------
+
+
+def test_lines_are_added_one_by_one(tmp_path: Path) -> None:
+    for line in ("first", "zweite Zeile: ä", ""):
+        append_line(tmp_path / "log", line)
+    assert (tmp_path / "log").read_bytes() == "first\nzweite Zeile: ä\n\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("found", "left"),
+    [
+        (b"", b""),
+        (b"whole\n", b"whole\n"),
+        (b"whole\nhal", b"whole\n"),
+        (b"hal", b""),
+        (b"whole\n" + b"x" * 10_000, b"whole\n"),
+        (b"x" * 4096 + b"\n" + b"y" * 4095, b"x" * 4096 + b"\n"),
+    ],
+    ids=len,
+)
+def test_half_a_line_is_cut_off_before_the_next(tmp_path: Path, found: bytes, left: bytes) -> None:
+    (tmp_path / "log").write_bytes(found)
+    append_line(tmp_path / "log", "next")
+    assert (tmp_path / "log").read_bytes() == left + b"next\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("room", range(13, 19))
+def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, room: int) -> None:
+    """A limit on the size of files stands for a disk that is full in the middle of a line."""
+    import resource
+
+    path = tmp_path / "log"
+    path.write_bytes(b"whole line\n")
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+            append_line(path, "no room")
+        except ResourceError as error:
+            code = error.exit_code
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 6
+    assert path.read_bytes() == b"whole line\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_line_to_a_full_device() -> None:
+    with pytest.raises(ResourceError, match="cannot write /dev/full: the disk is full"):
+        append_line(Path("/dev/full"), "line")

@@ -1,7 +1,8 @@
 """Writing a file so that a reader finds the old one or the new one, never a half.
 
 Invariant: whatever goes wrong (a full disk, a kill, a power cut) leaves the old file as it was, and no temporary file
-behind unless the process itself was killed. Every failure is a :class:`ResourceError` that names the path.
+behind unless the process itself was killed; the next process that holds the folder removes that one. Every failure is a
+:class:`ResourceError` that names the path.
 """
 
 import contextlib
@@ -19,12 +20,14 @@ _ELSEWHERE = "choose another place (-o, or DDPM_HOME for what ddpm keeps)"
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "free some space, or " + _ELSEWHERE),
     errno.EDQUOT: ("the disk quota is used up", "free some space, or " + _ELSEWHERE),
+    errno.EFBIG: ("it would be larger than a file may be here", "raise the limit (ulimit -f), or " + _ELSEWHERE),
     errno.EACCES: ("no permission", _ELSEWHERE),
     errno.EPERM: ("no permission", _ELSEWHERE),
     errno.EROFS: ("the file system is read-only", _ELSEWHERE),
     errno.ENOTDIR: ("a part of that path is a file, not a folder", _ELSEWHERE),
     errno.EEXIST: ("a part of that path is a file, not a folder", _ELSEWHERE),
     errno.EISDIR: ("that is a folder", "name a file inside it"),
+    errno.ENOENT: ("its folder is gone", _ELSEWHERE),
 }
 
 
@@ -84,8 +87,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 with path.open("wb") as file:
                     yield file
                 return
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             with temporary.open("x+b") as file:
+                _lock(file.fileno())  # so that :func:`held` knows it from one whose process was killed
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -94,6 +98,66 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line of UTF-8 to the end of a file, the whole of it or nothing; made where there is none.
+
+    Half a line, which a killed process or a full disk has left at the end, is cut off first.
+
+    Args:
+        path: of the file.
+        line: without its end.
+
+    Raises:
+        ResourceError: the disk is full, no permission, the folder is gone.
+    """
+    with reported(path), path.open("a+b", buffering=0) as file:
+        end = _end_of_lines(file) if file.seekable() else 0
+        if file.seekable() and end != file.seek(0, os.SEEK_END):
+            file.truncate(end)
+        rest = memoryview(f"{line}\n".encode())
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except BaseException:
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise
+
+
+def flush(path: Path) -> None:
+    """Bring what was appended to a file to the disk, so that it outlives a power cut; nothing where there is none.
+
+    Raises:
+        ResourceError: the disk is full, no permission.
+    """
+    with reported(path), contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _end_of_lines(file: BinaryIO) -> int:
+    """Where the last whole line of a file ends, in bytes from its beginning."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        begin = max(0, end - LINE)
+        file.seek(begin)
+        newline = file.read(end - begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        end = begin
+    return 0
+
+
+LINE = 4096  # bytes to look for the end of a line in
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents, and bring their names to the disk."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        _flush_folder(made.parent)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -106,37 +170,96 @@ def _flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
+# --- a folder for one process alone ---
+
+_held: dict[int, Path] = {}  # of this process: handle -> folder
+
+
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Keep a folder to this process while the block runs; it is made where there is none.
 
-    The system lets go of it when the process ends, however it ends, so no lock is ever left behind. Where a system or
-    a file system has no such locks, nothing is held.
+    The system lets go of it when the process ends, however it ends, so no lock is ever left behind: a file that looks
+    like one means nothing. Processes forked meanwhile hold nothing. Where a system or a file system has no such locks,
+    nothing is held. Files that killed processes left half-written in the folder, or right below it, are removed.
+
+    While it is held, writing into it is refused if another folder, or none, has come to be at its place.
 
     Raises:
         ResourceError: another process holds it, or it cannot be made.
     """
     with reported(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows
+        _make_folder(folder)
+    if os.name == "nt":  # a folder cannot be opened there
         yield
         return
     with reported(folder):
         handle = os.open(folder, os.O_RDONLY)
+    _held[handle] = folder.absolute()
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if _lock(handle) is False:
             raise ResourceError(
                 f"another process is at work in {folder}", "Wait until it ends, or stop it; both would lose."
-            ) from error
-        except OSError:
-            pass  # no locks here
+            )
+        _sweep(folder)
         yield
     finally:
-        os.close(handle)
+        if _held.pop(handle, None):  # it is gone in a forked process
+            os.close(handle)
+
+
+def _let_go() -> None:
+    """In a forked process: close what its parent holds, or the lock would live as long as the last of the family."""
+    for handle in _held:
+        with contextlib.suppress(OSError):
+            os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock an open file or folder until it is closed; False: another process has it; None: there are no locks here."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
+
+
+TEMPORARY = f".{'[0-9a-f]' * 16}.tmp"  # as replacing() names them
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files whose processes are gone, in a folder and in those right below it."""
+    for path in (*folder.glob(TEMPORARY), *folder.glob(f"*/{TEMPORARY}")):
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            if _lock(file.fileno()):
+                path.unlink()
+
+
+def _check_held(path: Path) -> None:
+    """Refuse to write into a folder that took the place of one that is held.
+
+    Raises:
+        ResourceError: a folder that is held was moved or deleted.
+    """
+    for handle, folder in _held.items():
+        if folder not in (path.absolute(), *path.absolute().parents):
+            continue
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(os.fstat(handle), folder.stat()):
+                continue
+        raise ResourceError(
+            f"cannot write {path}: its folder was moved or deleted meanwhile",
+            "What was saved before is in the folder, wherever it is now.",
+        )
 
 
 def check_place(path: Path, may_be_folder: bool = False) -> None:
@@ -153,16 +276,23 @@ def check_place(path: Path, may_be_folder: bool = False) -> None:
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not os.access(folder, os.W_OK) and not (path.exists() and os.access(path, os.W_OK)):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            reason = errno.EROFS if _is_read_only(folder) else errno.EACCES
+            raise OSError(reason, os.strerror(reason))
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Whether the file system of a folder is, as far as the system tells."""
+    return hasattr(os, "statvfs") and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 @contextlib.contextmanager
 def reported(path: Path) -> Iterator[None]:
     """Turn what the system says about writing ``path`` into a :class:`ResourceError`; a broken pipe passes."""
+    _check_held(path)
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
         reason, hint = _REASONS.get(error.errno or 0, (str(error.strerror or error).lower(), _ELSEWHERE))
-        raise ResourceError(f"cannot write {path}: {reason}", hint) from error
+        raise ResourceError(f"cannot write {path}: {reason}", f"{hint[0].upper()}{hint[1:]}.") from error

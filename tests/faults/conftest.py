@@ -1,6 +1,15 @@
-"""What the fault tests share: a tiny set, a place of their own, and a summary of what was survived."""
+"""What the fault tests share: a tiny set, processes of their own, and a summary of what was survived."""
 
-from collections.abc import Callable
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +48,139 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recipe(photos: Path) -> list[str]:
-    """What to train: small steps, and a save every quarter of a second."""
-    budget = ["--batch-size", "4", "--timesteps", "20", "--save-every", "0.004", "--sample-every", "0"]
+    """What to train: small steps."""
+    budget = ["--batch-size", "4", "--timesteps", "20", "--sample-every", "0"]
     return ["--dataset", str(photos), "--preset", "tiny", "--seed", "0", "--precision", "float32", *budget]
+
+
+@pytest.fixture
+def quick(photos: Path) -> list[str]:
+    """What to train: the smallest network there is, and nothing but the end is saved or drawn."""
+    budget = ["--batch-size", "4", "--timesteps", "20", "--sample-every", "0", "--device", "cpu", "--quiet"]
+    return ["train", "--dataset", str(photos), "--preset", "tiny", "--seed", "0", "--precision", "float32", *budget]
+
+
+@dataclass
+class End:
+    """How a process ended: its code, or the signal it died of, below zero; and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    def refused(self, code: int, *words: str) -> None:
+        """An expected error: its code, a sentence and a hint, nothing on stdout."""
+        assert self.code == code, self.err
+        assert "Traceback" not in self.err
+        assert self.err.count("ddpm: ") == 1, self.err
+        sentence, hint = self.err.splitlines()[-2:]
+        assert sentence.startswith("ddpm: ")
+        assert hint.startswith("  ")
+        assert self.out == ""
+        for word in words:
+            assert word in sentence, self.err
+
+
+@dataclass
+class Child:
+    """A process of ``ddpm`` in a folder of its own."""
+
+    nursery: "Nursery"
+    pid: int
+    folder: Path
+
+    def until(self, what: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait until something has happened."""
+        end = time.monotonic() + seconds
+        for look in itertools.count():
+            if what():
+                return
+            alive = look % 50 or not self.nursery.ask(do="gone", pid=self.pid)["gone"]
+            assert alive or what(), (self.folder / "stderr").read_text()
+            assert time.monotonic() < end, (self.folder / "stderr").read_text()
+            time.sleep(0.002)
+
+    def here(self) -> None:
+        """Wait until it has come to its moment."""
+        self.until((self.folder / "here").exists)
+
+    def go(self) -> None:
+        """Let it go on."""
+        (self.folder / "go").touch()
+
+    def kill(self, *numbers: int) -> None:
+        """Send it signals, one after the other: without a pause the system may deliver them in another order."""
+        for number in numbers:
+            os.kill(self.pid, number)
+            time.sleep(0.01)
+
+    def end(self) -> End:
+        """Wait until it has ended."""
+        status = self.nursery.ask(do="wait", pid=self.pid)["status"]
+        del self.nursery.children[self.pid]
+        said = [(self.folder / name).read_text() if (self.folder / name).is_file() else "" for name in STREAMS]
+        return End(os.waitstatus_to_exitcode(status), *said)
+
+
+STREAMS = ("stdout", "stderr")
+
+
+class Nursery:
+    """Starts processes of ``ddpm`` that have torch imported already."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("nursery.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        )
+        self.children: dict[int, Child] = {}
+
+    def ask(self, **words: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(words) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def __call__(self, folder: Path, *words: object, **birth: Any) -> Child:
+        """Start one.
+
+        Args:
+            folder: to work in; made where there is none.
+            words: the arguments.
+            birth: see nursery.py.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (*STREAMS, "here", "go"):
+            (folder / name).unlink(missing_ok=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "DDPM_OFFLINE": "1"}
+        environment |= birth.pop("environment", {})
+        answer = self.ask(do="start", words=list(map(str, words)), folder=str(folder), environment=environment, **birth)
+        child = self.children[answer["pid"]] = Child(self, answer["pid"], folder)
+        return child
+
+    def clear(self) -> None:
+        """End what a failed test has left."""
+        for child in list(self.children.values()):
+            os.kill(child.pid, signal.SIGKILL)
+            child.end()
+
+
+@pytest.fixture(scope="session")
+def _nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    with nursery.process:
+        assert nursery.process.stdin is not None
+        nursery.process.stdin.close()
+
+
+@pytest.fixture
+def nursery(_nursery: Nursery) -> Iterator[Nursery]:
+    """``nursery(folder, "train", ...)`` starts ``ddpm`` as a process of its own, in milliseconds."""
+    yield _nursery
+    with contextlib.suppress(ProcessLookupError):
+        _nursery.clear()

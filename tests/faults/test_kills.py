@@ -3,30 +3,13 @@
 import hashlib
 import json
 import os
-import resource
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-KILLER = Path(__file__).with_name("killer.py")
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "DDPM_OFFLINE": "1"}
-
-
-def process(*arguments: object, home: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    environment = {**ENVIRONMENT, "DDPM_HOME": str(home), "HOME": str(home)}
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        **{"timeout": 1500, **options},
-    )
+from ddpm_cli.files import TEMPORARY
 
 
 def digest(folder: Path) -> str:
@@ -39,43 +22,59 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
 
 
+def survive(
+    nursery: Any, arguments: list[str], tmp_path: Path, figure: Callable[[str], None], kills: int, what: str
+) -> dict[str, Any]:
+    """Kill a run, take it up, and let it end; what was found on the way."""
+    found = nursery.ask(do="kill", seed=1, kills=kills, place=str(tmp_path), arguments=arguments)
+    assert found["codes"] == [0, 0]
+    assert found["kills"] == kills
+    assert found["saving"] >= kills / 3, "too few kills while a save was written"
+    assert found["bytes"] == 0
+    assert list((tmp_path / "killed").rglob(TEMPORARY)) == []
+    figure(
+        f"{kills} kills survived ({what}), {found['saving']} of them while a save was being written, at most "
+        f"{max(found['lost'])} logged steps to do again, {found['bytes']} bytes of a saved state lost"
+    )
+    return found
+
+
+many = pytest.mark.timeout(1800)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize(
-    ("kills", "steps"), [(4, 400), pytest.param(32, 4000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+    ("kills", "steps", "options"),
+    [
+        pytest.param(3, 300, [], id="default"),
+        pytest.param(32, 3000, ["--keep", 2], id="many", marks=[pytest.mark.slow, many]),
+        pytest.param(6, 600, ["--accumulate", 2], id="accumulate", marks=[pytest.mark.slow, many]),
+        pytest.param(6, 600, ["--precision", "bf16"], id="bf16", marks=[pytest.mark.slow, many]),
+        pytest.param(6, 600, ["--recipe", "report", "--batch-size", 4], id="report", marks=[pytest.mark.slow, many]),
+        pytest.param(6, 600, ["--loss", "hybrid", "--times", "uniform"], id="hybrid", marks=[pytest.mark.slow, many]),
+    ],
 )
 def test_a_run_that_is_killed_ends_in_the_same_bytes(
-    recipe: list[str], tmp_path: Path, figure: Callable[[str], None], kills: int, steps: int
+    nursery: Any,
+    recipe: list[str],
+    tmp_path: Path,
+    figure: Callable[[str], None],
+    kills: int,
+    steps: int,
+    options: list[object],
 ) -> None:
-    home, arguments = tmp_path / "home", [*recipe, "--steps", steps]
-    done = process(KILLER, 1, kills, tmp_path / "killed", *arguments, home=home)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["code"] == 0, done.stderr
-    assert found["kills"] == kills
-    whole = process("-m", "ddpm_cli", "train", *arguments, "-o", tmp_path / "whole", home=home)
-    assert whole.returncode == 0, whole.stderr
+    arguments = [*recipe, "--save-steps", "25", "--steps", str(steps), *map(str, options)]
+    survive(nursery, arguments, tmp_path, figure, kills, " ".join(["train", "--steps", str(steps), *map(str, options)]))
     assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
-    left = [path.name for path in (tmp_path / "killed").iterdir() if path.name.endswith(".tmp")]
-    assert len(left) <= kills
-    figure(f"{kills} kills survived in a run of {steps} steps; at most {max(found['lost'])} logged steps to do again")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no such limit there")
-def test_a_disk_that_is_full_leaves_the_last_state_alone(recipe: list[str], tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk: the state no longer fits."""
-    home, folder = tmp_path / "home", tmp_path / "run"
-    assert process("-m", "ddpm_cli", "train", *recipe, "--steps", 2, "-o", folder, home=home).returncode == 0
-    before = {name: (folder / name).read_bytes() for name in ("state.safetensors", "model.safetensors")}
-
-    def small_disk() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    full = process("-m", "ddpm_cli", "train", "--resume", folder, "--steps", 9, home=home, preexec_fn=small_disk)
-    assert full.returncode == 6, full.stderr
-    assert "Traceback" not in full.stderr
-    assert {name: (folder / name).read_bytes() for name in before} == before
-    assert not list(folder.glob(".*.tmp"))
-    again = process("-m", "ddpm_cli", "train", "--resume", folder, "--steps", 9, home=home)
-    assert again.returncode == 0, again.stderr
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_minutes_that_became_steps_stay_these_steps_whatever_is_killed(
+    nursery: Any, recipe: list[str], tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    arguments = [*recipe, "--save-steps", "25", "--minutes", "0.4"]
+    found = survive(nursery, arguments, tmp_path, figure, 6, "train --minutes 0.4")
+    assert len(found["budgets"]) == 1, found["budgets"]

@@ -7,12 +7,13 @@ help is instant; and whatever happens, :func:`main` turns it into one of the doc
 import contextlib
 import difflib
 import errno
+import io
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -78,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         stdout = sys.stdout
+        if isinstance(stdout, io.TextIOWrapper):
+            stdout.reconfigure(errors="surrogateescape")  # a path that is no UTF-8 goes out as it came in
         arguments = list(sys.argv[1:] if argv is None else argv)
         code = app(args=arguments, prog_name="ddpm", standalone_mode=False, obj=arguments)
         sys.stdout.flush()
@@ -102,19 +105,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141 if end.code == 1 else int(end.code or 0)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except Ended as end:
+        return 128 + end.number
     except MemoryError:
         return _report("there is not enough memory", "Use a smaller --batch-size.", ResourceError.exit_code)
     except Exception as error:  # noqa: BLE001  # the one boundary
         if isinstance(error, OSError) and (error.errno in NO_ROOM or not sys.stdout.writable()):
             failure = stdout_failed(error)
             return _report(failure.message, failure.hint, failure.exit_code)
-        if "out of memory" in str(error).lower():
+        if any(word in str(error).lower() for word in NO_MEMORY):
             return _report("the device ran out of memory", "Use a smaller --batch-size.", ResourceError.exit_code)
         traceback.print_exc()
         return _report(f"this is a bug: {error!r}", "Please report it with the lines above.", 1)
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")  # of a GPU; of the system, as torch says it
 
 
 def _guess(message: str) -> str:
@@ -137,10 +143,19 @@ def _report(message: str, hint: str, code: int) -> int:
     if os.environ.get("DDPM_DEBUG") == "1" and code != 1:
         traceback.print_exc()
     with contextlib.suppress(OSError, ValueError):
-        print(f"ddpm: {message}.", file=sys.stderr)  # noqa: T201
+        print(f"ddpm: {_sentence(message)}.", file=sys.stderr)  # noqa: T201
         if hint:
-            print(f"  {hint}", file=sys.stderr)  # noqa: T201
+            print(f"  {_sentence(hint)}", file=sys.stderr)  # noqa: T201
     return code
+
+
+def _sentence(text: str) -> str:
+    """What is said of something that anybody may have named: a line that does nothing to a terminal, and not a page."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return line if len(line) < LONGEST else f"{line[: LONGEST // 2]}...{line[-LONGEST // 2 :]}"
+
+
+LONGEST = 2000  # characters of a sentence
 
 
 def _open_streams() -> None:
@@ -153,10 +168,37 @@ def _open_streams() -> None:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for as long as the process lives
 
 
+class Ended(BaseException):
+    """A signal that ends the process was sent to it. Not an Exception: nothing on the way may take it for an error."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _end(number: int, _frame: object) -> None:
+    raise Ended(number)
+
+
+@contextlib.contextmanager
+def _tidy_ends() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP, too, leave no half-written file behind; what is ignored, by nohup say, stays so."""
+    known = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    ours = [number for number in known if signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def entry() -> None:
     """The console script: :func:`main`, and after a signal the signal's default action, so that shell loops stop."""
     _open_streams()
-    code = main()
+    with _tidy_ends():
+        code = main()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
