@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import re
 import socket
 import struct
@@ -20,6 +21,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mutation
 from ddpm_cli import checkpoint
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import NetworkConfig, ReportUNetConfig, SamplerConfig, ScheduleConfig, UNetConfig
@@ -58,10 +60,7 @@ def good(tmp_path: Path) -> Path:
 
 def take_apart(path: Path) -> tuple[dict[str, Any], dict[str, Any], bytes]:
     """The tensors' header, the description, the body."""
-    content = path.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8 : 8 + length])
-    return header, json.loads(header.pop("__metadata__")["ddpm"]), content[8 + length :]
+    return mutation.take_apart(path.read_bytes())
 
 
 def put_together(path: Path, header: dict[str, Any], about: object, body: bytes) -> None:
@@ -471,6 +470,71 @@ def test_a_flipped_bit_in_the_body(good: Path) -> None:
     content[-5] ^= 1
     good.write_bytes(content)
     refused(good, "id differs")
+
+
+def test_a_description_without_an_id_gets_a_digest_over_all_of_it_and_the_tensors(tmp_path: Path) -> None:
+    path, tensors = tmp_path / "state.safetensors", {"b": torch.arange(3.0), "a": torch.tensor(7)}
+    checkpoint.write_tensors(path, tensors, {"format": 2, "kind": "state", "step": 5, "lr": 1e-3})
+    _, about, _ = take_apart(path)
+    expected = hashlib.sha256(b'{"format": 2, "kind": "state", "lr": 0.001, "step": 5}')
+    expected.update(
+        b"a torch.int64 []\n" + struct.pack("<q", 7) + b"b torch.float32 [3]\n" + struct.pack("<3f", 0, 1, 2)
+    )
+    assert about["digest"] == expected.hexdigest()
+    assert checkpoint.read_tensors(path)["b"].tolist() == [0, 1, 2]
+    checkpoint.write_tensors(path, tensors, {**about, "step": 6})  # as a digest of its own, not that of what it was
+    assert take_apart(path)[1]["digest"] != about["digest"]
+    checkpoint.read_tensors(path)
+
+
+def test_a_model_has_an_id_and_no_digest(good: Path) -> None:
+    assert "digest" not in take_apart(good)[1]
+
+
+@pytest.mark.parametrize("where", [-1, -9, b": 5", b"0.001"])
+def test_a_bit_that_was_flipped_anywhere_in_a_state_is_noticed(tmp_path: Path, where: int | bytes) -> None:
+    path = tmp_path / "state.safetensors"
+    checkpoint.write_tensors(path, {"a": torch.arange(4.0)}, {"format": 2, "kind": "state", "step": 5, "lr": 1e-3})
+    content = bytearray(path.read_bytes())
+    place = where if isinstance(where, int) else content.index(where) + len(where) - 1
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="its digest differs"):
+        checkpoint.read_tensors(path)
+
+
+def test_a_state_of_an_early_version_has_no_digest_and_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    checkpoint.write_tensors(path, {"a": torch.arange(4.0)}, {"format": 1, "kind": "state"})
+    header, about, body = take_apart(path)
+    del about["digest"]
+    put_together(path, header, about, body)
+    assert checkpoint.read_tensors(path)["a"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("deep", ["[" * 60 + "]" * 60, '{"a":' * 60 + "1" + "}" * 60])
+def test_a_description_too_deep_to_walk_through(good: Path, deep: str) -> None:
+    forge(good, at("training.recipe", json.loads(deep)))
+    refused(good, "too deeply nested")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    refused(tmp_path / "model.safetensors", "a pipe or a device")
+
+
+def test_a_device_is_not_read() -> None:
+    refused(Path("/dev/zero"), "a pipe or a device")
+
+
+def test_every_refusal_of_a_model_says_what_to_do(good: Path) -> None:
+    for edit in (at("kind", "gan"), at("network", 3), at("format", None), entry("ema.stem.bias", dtype="C64")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys.modules[__name__], "identity", lambda *_: "")
+            forge(good, edit)
+        with pytest.raises(ModelError) as caught:
+            checkpoint.load(good)
+        assert caught.value.hint
 
 
 def test_weights_that_the_file_does_not_hold(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from ddpm_cli import checkpoint, library, paths
 from ddpm_cli.checkpoint import Info
-from ddpm_cli.config import ScheduleConfig, UNetConfig
+from ddpm_cli.config import Budget, RunConfig, ScheduleConfig, UNetConfig, to_dict
 from ddpm_cli.errors import ModelError, ResourceError, UsageError
 
+CONFIG = to_dict(RunConfig("mnist", Budget(steps=9)))
 INFO = Info(UNetConfig((1, 4, 4), widths=(8,), blocks=1, attention=(), heads=1), ScheduleConfig(), "v")
 
 
@@ -37,7 +38,7 @@ def place(path: Path, step: int = 9, steps: int | None = 9, age: float = 0) -> P
 
 def run(name: str, step: int = 9, steps: int | None = 9, age: float = 0) -> Path:
     path = place(paths.runs() / name / "model.safetensors", step, steps, age)
-    (path.parent / "config.json").write_text("{}")
+    (path.parent / "config.json").write_text(json.dumps(CONFIG))
     os.utime(path.parent / "config.json", (1e9 - age, 1e9 - age))
     return path
 
@@ -126,7 +127,9 @@ def test_what_is_known_comes_in_the_order_of_looking_up(home: Path) -> None:
     assert [found.name for found in library.known()] == ["a", "b", "new", "old", "mnist"]
 
 
-@pytest.mark.parametrize("model", ["nmist", "", "..", "x" * 300, "x/" * 3000, "a\0b", "~nobody-of-this-name/x"])
+@pytest.mark.parametrize(
+    "model", ["nmist", "", "..", "x" * 300, "x/" * 3000, "a\0b", "~nobody-of-this-name/x", "~a\0b", "~\ud800"]
+)
 def test_a_model_that_is_not_there_is_a_model_error(model: str) -> None:
     with pytest.raises(ModelError):
         checkpoint.read_info(library.find(model).path)
@@ -149,6 +152,39 @@ def test_latest_is_the_run_begun_last_finished_or_not() -> None:
     run("stopped", step=5, age=50)
     run("older", age=200)
     assert library.find_run("latest") == paths.runs() / "stopped"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"dataset": 3}', "[" * 5000, "pipe", "nowhere", "folder"])
+def test_latest_passes_over_what_cannot_be_read_and_says_so(content: str) -> None:
+    run("good", age=100)
+    damaged = run("damaged", age=50).parent / "config.json"
+    kinds = {"pipe": os.mkfifo, "nowhere": lambda path: path.symlink_to("nothing"), "folder": Path.mkdir}
+    damaged.unlink()
+    kinds.get(content, lambda path: path.write_text(content))(damaged)
+    if content != "nowhere":
+        os.utime(damaged, (1e9, 1e9))
+    said: list[str] = []
+    assert library.find_run("latest", said.append) == paths.runs() / "good"
+    assert content == "nowhere" or (len(said) == 1 and "damaged" in said[0])
+
+
+def test_latest_of_none_that_can_be_read_is_a_model_error() -> None:
+    (run("damaged").parent / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"no run .* that can be read"):
+        library.find_run("latest")
+
+
+def test_the_config_of_a_run_without_torch() -> None:
+    assert to_dict(library.run_config(run("mine").parent)) == CONFIG
+    with pytest.raises(ModelError, match="holds no run"):
+        library.run_config(paths.runs() / "nothing")
+
+
+@pytest.mark.parametrize("find", [library.find, library.find_run])
+def test_an_empty_name_is_no_name_even_inside_a_run(find: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run("mine").parent)
+    with pytest.raises(ModelError, match="empty"):
+        find("")
 
 
 def test_latest_of_none_says_how_to_start_one() -> None:
@@ -205,6 +241,9 @@ def test_a_good_name_is_itself(name: str) -> None:
         "\x1b[31m",
         "a\x7fb",
         "x" * 300,
+        "ä" * 150,  # 300 bytes
+        "\udcff",
+        "\u202e",
     ],
 )
 def test_a_name_that_would_leave_its_folder_hide_or_break_a_line(name: str) -> None:
@@ -248,7 +287,7 @@ def test_the_size_of_a_run_is_that_of_its_folder() -> None:
     (path.parent / "samples" / "a.png").write_bytes(b"x" * 1000)
     (path.parent / "state.safetensors").write_bytes(b"x" * 234)
     found = library.find("mine")
-    assert library.entry(found).size == len(path.read_bytes()) + len("{}") + 1000 + 234
+    assert library.entry(found).size == len(path.read_bytes()) + len(json.dumps(CONFIG)) + 1000 + 234
 
 
 def test_what_links_point_to_is_not_counted(tmp_path: Path) -> None:
@@ -369,7 +408,7 @@ def test_removing_takes_the_file_or_the_folder_and_nothing_else(home: Path) -> N
     other, another = place(home / "models" / "aa.safetensors"), run("bb")
     size = len(saved.read_bytes())
     assert library.remove(library.removable("a")) == size
-    assert library.remove(library.removable("b")) == size + len("{}")
+    assert library.remove(library.removable("b")) == size + len(json.dumps(CONFIG))
     assert not saved.exists()
     assert not folder.exists()
     assert other.exists()

@@ -59,7 +59,7 @@ def test_a_precision_asked_for_is_the_one_used(wanted: str, dtype: torch.dtype) 
 def test_auto_on_a_cpu_is_bf16_only_where_it_is_clearly_faster(
     monkeypatch: pytest.MonkeyPatch, seconds: float, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(machine, "_matrix_seconds", lambda of: seconds if of == torch.bfloat16 else 1.0)
+    monkeypatch.setattr(machine, "_convolution_seconds", lambda of: seconds if of == torch.bfloat16 else 1.0)
     assert machine.choose_precision("auto", CPU) == dtype
 
 
@@ -70,7 +70,7 @@ def test_the_measurement_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def again(_: torch.dtype) -> float:
         raise AssertionError("measured twice")
 
-    monkeypatch.setattr(machine, "_matrix_seconds", again)
+    monkeypatch.setattr(machine, "_convolution_seconds", again)
     assert machine.choose_precision("auto", CPU) == first
 
 
@@ -78,7 +78,7 @@ def test_the_measurement_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_damaged_cache_is_measured_anew(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     paths.cache().mkdir(parents=True)
     (paths.cache() / "bf16.json").write_bytes(content)
-    monkeypatch.setattr(machine, "_matrix_seconds", lambda of: 0.1 if of == torch.bfloat16 else 1.0)
+    monkeypatch.setattr(machine, "_convolution_seconds", lambda of: 0.1 if of == torch.bfloat16 else 1.0)
     assert machine.bf16_is_fast()
 
 

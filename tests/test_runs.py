@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,6 @@ from ddpm_cli.errors import ModelError, NumericsError, UsageError
 from ddpm_cli.runs import Run
 
 NOISE = np.random.default_rng(3)
-DRAW_SAMPLES = Run._draw_samples
 RECIPE = TrainConfig(batch_size=4, warmup=2, ema=0.3, seed=5)  # three steps an epoch of the twelve photos
 
 
@@ -121,6 +121,7 @@ def test_a_run_leaves(whole: Run, name: str) -> None:
 
 def test_a_run_leaves_nothing_else(whole: Run) -> None:
     contract = {"config.json", "metrics.jsonl", "train.log", "model.safetensors", "state.safetensors", "samples"}
+    contract |= {"best.safetensors"}
     assert {path.name for path in whole.folder.iterdir()} <= contract | {"loss.png"}
 
 
@@ -279,15 +280,39 @@ def test_metrics_go_on_without_doubles_and_forget_what_the_state_does_not_know(p
     folder = tmp_path / "run"
     finish(prepared(folder, recipe(photos, 9)), stop_at=4)
     before = lines(folder)
-    assert [line["step"] for line in before] == [3, 4]
+    assert [line["step"] for line in before] == [3]
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:  # a crash after the last save, amid a line
         file.write(json.dumps({**before[-1], "step": 6}) + '\n{"step": 9, "lo')
     finish(resumed(folder))
-    assert [line["step"] for line in lines(folder)] == [3, 4, 6, 9]
-    assert lines(folder)[:2] == before
+    assert [line["step"] for line in lines(folder)] == [3, 6, 9]
+    assert lines(folder)[:1] == before
 
 
-@pytest.mark.parametrize("model", [None, "of an earlier save", "damaged"])
+def without_times(folder: Path) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines(folder)]
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 10, 12, 13, 16])
+def test_neither_metrics_nor_loss_tell_where_a_run_was_stopped(photos: str, tmp_path: Path, stop_at: int) -> None:
+    """Amid ten steps that share a line, at a line, at an epoch's end; the budget ends amid an epoch of twelve."""
+    chosen = recipe(photos, 17, replace(RECIPE, batch_size=1))
+    unbroken = finish(prepared(tmp_path / "unbroken", chosen))
+    finish(prepared(tmp_path / "stopped", chosen), stop_at)
+    again = finish(resumed(tmp_path / "stopped"))
+    assert [line["step"] for line in lines(again.folder)] == [10, 12, 17]
+    assert without_times(again.folder) == without_times(unbroken.folder)
+    assert again.model_path.read_bytes() == unbroken.model_path.read_bytes()
+    assert (again.folder / "best.safetensors").read_bytes() == (unbroken.folder / "best.safetensors").read_bytes()
+
+
+def test_the_loss_of_the_model_is_the_mean_over_the_lines_of_its_last_epoch(photos: str, tmp_path: Path) -> None:
+    run = finish(prepared(tmp_path / "run", recipe(photos, 17, replace(RECIPE, batch_size=1))))
+    of = {line["step"]: line["loss"] for line in lines(run.folder)}
+    wanted = (5 * of[10] * 2 + 2 * of[12] + 5 * of[17]) / 17  # steps 1..10, 11 and 12, 13..17
+    assert checkpoint.read_info(run.model_path).training["loss"] == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("model", [None, "of an earlier save", "cut short", "with a wrong byte"])
 def test_a_model_that_is_not_the_states_is_written_anew(photos: str, tmp_path: Path, model: str | None) -> None:
     """As after a kill between the two."""
     run = prepared(tmp_path / "run", recipe(photos))
@@ -300,7 +325,8 @@ def test_a_model_that_is_not_the_states_is_written_anew(photos: str, tmp_path: P
     if model is None:
         run.model_path.unlink()
     else:
-        run.model_path.write_bytes(earlier if model == "of an earlier save" else right[:-9])
+        wrong = {"of an earlier save": earlier, "cut short": right[:-9]}.get(model, right[:-1] + bytes([right[-1] ^ 1]))
+        run.model_path.write_bytes(wrong)
     resumed(tmp_path / "run")
     assert run.model_path.read_bytes() == right
 
@@ -328,7 +354,7 @@ def test_minutes_become_the_steps_that_fit_and_stay_them(
     run = prepared(tmp_path / "run", recipe(photos, budget=Budget(minutes=0.25)))
     # A step takes half a second, all else nothing.
     clock = SimpleNamespace(perf_counter=lambda: 0.5 * run.state.step, strftime=time.strftime)
-    monkeypatch.setattr(runs, "time", clock)
+    monkeypatch.setattr(runs.run, "time", clock)
     finish(run, stop_at=9)
     steps = run.state.steps
     assert steps is not None
@@ -337,6 +363,201 @@ def test_minutes_become_the_steps_that_fit_and_stay_them(
     assert run.state.steps == steps
     assert finish(run).state.step == steps
     assert checkpoint.read_info(run.model_path).training["steps"] == steps
+
+
+def test_other_minutes_count_from_now_and_are_steps_at_once(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the speed that the run had, so that the rate of learning never waits at its peak."""
+    run = prepared(tmp_path / "run", recipe(photos, budget=Budget(minutes=0.25)))
+    clock = SimpleNamespace(perf_counter=lambda: 0.5 * run.state.step, strftime=time.strftime)
+    monkeypatch.setattr(runs.run, "time", clock)
+    done = finish(run).state.step
+    run = resumed(tmp_path / "run", budget=Budget(minutes=0.5))
+    assert run.state.steps is not None
+    assert 0.9 * 60 <= run.state.steps - done <= 60
+
+
+def test_images_that_were_left_out_are_listed(photos: str, tmp_path: Path) -> None:
+    (Path(photos) / "cat" / "empty.png").touch()
+    run = finish(prepared(tmp_path / "run", recipe(photos, on_bad_image="skip")))
+    (left,) = (run.folder / "left-out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(left)["path"] == "cat/empty.png"
+    assert len(run.data.images) == 12
+
+
+def test_a_resumed_run_says_what_it_took_up(photos: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    finish(prepared(tmp_path / "run", recipe(photos)), stop_at=4)
+    for last in ("going on at step 4 of 7, epoch 1.333: restored weights, average, optimizer", "has had its 7 steps"):
+        run = Run(tmp_path / "run", runs.load_config(tmp_path / "run"), torch.device("cpu"), say=said.append)
+        run.prepare()
+        run.restore()
+        assert last in said[-1]
+        finish(run)
+
+
+def test_a_record_that_lost_lines_is_told_of(photos: str, tmp_path: Path) -> None:
+    folder = finish(prepared(tmp_path / "run", recipe(photos)), stop_at=5).folder
+    for kept, told in ((1, False), (0, True)):
+        said: list[str] = []
+        rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (folder / "metrics.jsonl").write_text("".join(rows[:kept]))
+        run = Run(folder, runs.load_config(folder), torch.device("cpu"), say=said.append)
+        run.prepare()
+        run.restore()
+        assert any("metrics.jsonl lacks" in sentence for sentence in said) is told
+
+
+def test_the_record_is_on_the_disk_before_the_state_that_counts_on_it(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut could take lines whose steps the state has, and that never come again."""
+    run = prepared(tmp_path / "run", recipe(photos, 3))
+    flushed: list[tuple[int, int]] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        found = os.fstat(handle)
+        flushed.append((found.st_ino, found.st_size))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    finish(run)
+    record, state = run.metrics_path.stat(), run.state_path.stat()
+    record_at, state_at = (flushed.index((each.st_ino, each.st_size)) for each in (record, state))
+    assert record_at < state_at
+
+
+def test_a_run_killed_before_its_first_save_begins_again(photos: str, tmp_path: Path) -> None:
+    unbroken = finish(prepared(tmp_path / "unbroken", recipe(photos)))
+    begun = prepared(tmp_path / "run", recipe(photos))
+    steps = begun.train()
+    next(steps)
+    steps.close()
+    assert not begun.state_path.exists()
+    again = finish(resumed(tmp_path / "run"))
+    assert again.info.id == unbroken.info.id
+    assert without_times(again.folder) == without_times(unbroken.folder)
+
+
+# --- models beside the last ---
+
+
+def test_saves_come_every_so_many_steps_and_the_last_few_models_are_kept(photos: str, tmp_path: Path) -> None:
+    run = prepared(tmp_path / "run", recipe(photos, 11, save_steps=2, keep=3))
+    at_save: dict[int, str] = {}
+    for at in run.train():
+        if at.step % 2 == 0 or at.step == 11:
+            info = checkpoint.read_info(run.model_path)
+            assert info.training["step"] == at.step
+            at_save[at.step] = info.id
+    kept = sorted((run.folder / "checkpoints").iterdir())
+    assert [path.name for path in kept] == [f"step-{step:07}.safetensors" for step in (8, 10, 11)]
+    assert [checkpoint.load(path)[1].id for path in kept] == [at_save[step] for step in (8, 10, 11)]
+
+
+def test_saves_come_in_time_where_steps_are_slow(photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes a minute, and ten share a line of the metrics."""
+    run = prepared(tmp_path / "run", recipe(photos, 19, replace(RECIPE, batch_size=1), save_every=2.5))
+    clock = SimpleNamespace(perf_counter=lambda: 60.0 * run.state.step, strftime=time.strftime)
+    monkeypatch.setattr(runs.run, "time", clock)
+    saved: list[int] = []
+    save = run.save
+
+    def noted() -> None:
+        saved.append(run.state.step)
+        save()
+
+    monkeypatch.setattr(run, "save", noted)
+    finish(run)
+    assert saved == [3, 6, 9, 12, 15, 18, 19]
+    assert [line["step"] for line in lines(run.folder)] == [10, 12, 19]
+
+
+def test_kept_models_of_steps_that_come_again_are_dropped(photos: str, tmp_path: Path) -> None:
+    run = prepared(tmp_path / "run", recipe(photos, 11, save_steps=2, keep=3))
+    finish(run, stop_at=8)
+    state = run.state_path.read_bytes()
+    finish(resumed(run.folder))
+    run.state_path.write_bytes(state)  # as after a kill before the next state
+    resumed(run.folder)
+    assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["step-0000008.safetensors"]
+
+
+def test_the_best_model_is_that_of_the_least_validation_loss(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs.run, "RARELY", 1)
+    losses = iter([0.5, 0.2, 0.4, 0.3])
+    right = Run.model
+    drawn_with: list[dict[str, torch.Tensor]] = []
+
+    def model(run: Run) -> Any:
+        loss, found = next(losses), right(run)
+        drawn_with.append({k: v.clone() for k, v in found.denoiser.network.state_dict().items()})
+        monkeypatch.setattr(found.denoiser, "loss", lambda x_0, *_: torch.full((len(x_0),), loss))
+        return found
+
+    monkeypatch.setattr(Run, "model", model)
+    run = finish(prepared(tmp_path / "run", recipe(photos, 12)))
+    assert [line["validation"] for line in lines(run.folder) if "validation" in line] == pytest.approx(
+        [0.5, 0.2, 0.4, 0.3]
+    )
+    best, info = checkpoint.load(run.folder / "best.safetensors")
+    assert (info.training["step"], info.weights) == (6, ("ema",))
+    assert info.training["validation"] == pytest.approx(0.2)
+    assert all(torch.equal(value, drawn_with[1][name]) for name, value in best.denoiser.network.state_dict().items())
+
+
+def test_the_validation_loss_is_that_of_images_and_noise_that_never_change(photos: str, tmp_path: Path) -> None:
+    """One image at a time, by the formula; the same in a run of another seed and batch size with these weights."""
+    one = prepared(tmp_path / "one", recipe(photos))
+    other = prepared(tmp_path / "other", recipe(photos, 3, replace(RECIPE, seed=77, batch_size=5)))
+    for run in (one, other):
+        for tensor in run.state.best_weights.values():
+            tensor.uniform_(-0.2, 0.2, generator=torch.Generator().manual_seed(4))
+    model, errors, seen = one.model(), [], set()
+    for number in range(one._validation.steps_per_epoch):
+        batch = one._validation(number)
+        for k in range(len(batch.x_0)):
+            signal, noise = (float(part[k]) for part in (batch.level.signal, batch.level.noise))
+            x_0, eps = batch.x_0[k : k + 1], batch.eps[k : k + 1]
+            level = batch.level._replace(
+                **{name: getattr(batch.level, name)[k : k + 1] for name in batch.level._fields}
+            )
+            condition = {"label": batch.condition["label"][k : k + 1]}
+            v, _ = model.denoiser.output(signal * x_0 + noise * eps, level, condition)
+            errors.append(float((v - (signal * eps - noise * x_0)).square().mean()))
+            seen.add(x_0.numpy().tobytes())
+    assert len(seen) == 12
+    assert one._validate(7) == pytest.approx(np.mean(errors), rel=1e-4)
+    assert other._validate(3) == one._validate(7)
+    assert one.validated_on == "training images"
+
+
+def test_a_test_split_is_what_is_validated_on(tmp_path: Path) -> None:
+    for split, shade in (("train", 0), ("test", 255)):
+        for number in range(6):
+            path = tmp_path / "pets" / split / ("cat", "dog")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), shade).save(path)
+    run = prepared(tmp_path / "run", recipe(str(tmp_path / "pets")))
+    assert run.validated_on == "test images"
+    assert float(run._validation(0).x_0.min()) == 1
+    assert float(run.batches(0).x_0.max()) == -1
+
+
+def test_test_images_that_no_network_takes_are_no_reason_not_to_train(tmp_path: Path) -> None:
+    for split, height in (("train", 8), ("test", 5000)):
+        (tmp_path / "pets" / split).mkdir(parents=True)
+        for number in range(2):
+            Image.new("L", (8, height), 90 * number).save(tmp_path / "pets" / split / f"{number}.png")
+    said: list[str] = []
+    run = Run(tmp_path / "run", recipe(str(tmp_path / "pets")), torch.device("cpu"), say=said.append)
+    run.prepare()
+    assert run.validated_on == "training images"
+    assert any("no test images" in sentence for sentence in said)
 
 
 # --- states that cannot be taken up ---
@@ -349,8 +570,39 @@ def stopped_run(photos: str, folder: Path) -> Path:
 def test_the_state_of_another_network_is_refused(photos: str, tmp_path: Path) -> None:
     folder = stopped_run(photos, tmp_path / "run")
     run = prepared(folder, replace(runs.load_config(folder), conditional=False))
-    with pytest.raises(ModelError, match="unknown tensor"):
+    with pytest.raises(ModelError, match="conditional was True and is False"):
         run.restore()
+
+
+def test_a_config_that_was_edited_is_refused_by_the_name_of_the_setting(photos: str, tmp_path: Path) -> None:
+    folder = stopped_run(photos, tmp_path / "run")
+    values = json.loads((folder / "config.json").read_text())
+    values["train"]["lr"] = 0.1
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ModelError, match=r"train was lr 0\.002 and is lr 0\.1"):
+        resumed(folder)
+
+
+def test_a_run_goes_on_with_the_same_images_elsewhere_and_with_no_others(photos: str, tmp_path: Path) -> None:
+    folder = stopped_run(photos, tmp_path / "run")
+    moved = Path(photos).rename(tmp_path / "elsewhere")
+    resumed(folder, dataset=str(moved))
+    picture = next(moved.rglob("*.png"))
+    with Image.open(picture) as image:
+        pixels = np.array(image)
+    pixels[3, 4] ^= 1
+    Image.fromarray(pixels).save(picture)
+    with pytest.raises(ModelError, match="are not those that the run was trained on"):
+        resumed(folder, dataset=str(moved))
+
+
+def test_a_model_without_its_state_is_not_trained_over(photos: str, tmp_path: Path) -> None:
+    folder = stopped_run(photos, tmp_path / "run")
+    (folder / "state.safetensors").unlink()
+    before = (folder / "model.safetensors").read_bytes()
+    with pytest.raises(ModelError, match="no state to go on from"):
+        resumed(folder)
+    assert (folder / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -388,7 +640,10 @@ def test_a_state_that_is_not_whole_is_refused(
 
 @pytest.mark.parametrize(
     "change",
-    [{"kind": "diffusion"}, {"step": None}, {"step": -1}, {"steps": "7"}, {"run": {}}, {"format": 99}],
+    [
+        *({"kind": "diffusion"}, {"step": None}, {"step": -1}, {"steps": "7"}, {"run": {}}, {"format": 99}),
+        *({"skipped": 5}, {"broken": 2**40}, {"step": 2**40, "steps": None, "skipped": 2**40}),
+    ],
     ids=str,
 )
 def test_a_state_that_says_something_else_is_refused(photos: str, tmp_path: Path, change: dict[str, object]) -> None:
@@ -398,6 +653,16 @@ def test_a_state_that_says_something_else_is_refused(photos: str, tmp_path: Path
     checkpoint.write_tensors(folder / "state.safetensors", tensors, about | change)
     with pytest.raises(ModelError):
         resumed(folder)
+
+
+def test_a_state_of_a_model_with_infinite_parameters_is_refused(photos: str, tmp_path: Path) -> None:
+    state = stopped_run(photos, tmp_path / "run") / "state.safetensors"
+    content = state.read_bytes()
+    number = str(checkpoint.read_header(state)[0]["model"]["parameters"]).encode()
+    state.write_bytes(content.replace(b": " + number, b": " + b"1e999".rjust(len(number)), 1))
+    assert state.stat().st_size == len(content)
+    with pytest.raises(ModelError, match="does not say which model"):
+        resumed(state.parent)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"dataset": 3}', b"\xff", None])
@@ -443,6 +708,17 @@ def test_the_statistics_are_those_of_all_pixels_between_minus_one_and_one(shape:
     assert (said["name"], said["images"]) == ("pets", shape[0])
     assert said["mean"] == pytest.approx(scaled.mean(), abs=1e-6)
     assert said["std"] == pytest.approx(scaled.std(), abs=1e-6)
+
+
+def test_the_statistics_of_a_set_take_no_memory_beside_it() -> None:
+    pixels = np.zeros((500, 3, 64, 64), np.uint8)
+    tracemalloc.start()
+    try:
+        runs.describe(ImageSet("pets", pixels))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < pixels.nbytes / 4
 
 
 # --- numbers that break ---
@@ -500,6 +776,21 @@ def test_twenty_broken_steps_end_a_run_and_leave_its_last_save_alone(
     assert all(bool(p.isfinite().all()) for p in model.denoiser.parameters())
 
 
+def test_broken_steps_in_a_row_are_counted_over_a_stop(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepared(tmp_path / "run", recipe(photos, 100))
+    break_from(monkeypatch, run, 4)
+    finish(run, stop_at=20)
+    monkeypatch.undo()
+    monkeypatch.setenv("DDPM_HOME", str(tmp_path / "home"))
+    again = resumed(run.folder)
+    assert int(again.state.broken) == 17
+    break_from(monkeypatch, again, 1)
+    with pytest.raises(NumericsError, match=r"for 2[0-9] steps in a row"):
+        finish(again)
+
+
 def test_a_run_that_breaks_before_its_first_save_keeps_its_good_weights_too(
     photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -511,6 +802,13 @@ def test_a_run_that_breaks_before_its_first_save_keeps_its_good_weights_too(
 
 
 # --- what must not cost a run ---------------------------------------------------------------------------------------
+
+
+def test_a_state_that_does_not_know_its_steps_has_those_of_the_budget(photos: str, tmp_path: Path) -> None:
+    state = stopped_run(photos, tmp_path / "run") / "state.safetensors"
+    about, _ = checkpoint.read_header(state)
+    checkpoint.write_tensors(state, checkpoint.read_tensors(state), about | {"steps": None})
+    assert finish(resumed(tmp_path / "run")).state.step == 7
 
 
 def test_a_budget_that_lies_behind_is_refused_and_the_run_stays_resumable(photos: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpm_cli import config, files
+from ddpm_cli import config, documents, files
 from ddpm_cli.config import NetworkConfig, SamplerConfig, ScheduleConfig, Shape, Target
 from ddpm_cli.errors import DdpmError, ModelError, UsageError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # the newest; a file has the oldest that can say what it holds
 DAMAGED = "Copy or download it again, or train anew."
+WHOLE = "Name a .safetensors file or a run folder: ddpm models list"
 MAX_HEADER = 16 * 2**20  # bytes; the header of a thousand-layer model stays below one of these sixteen MiB
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}  # what a tensor may be, and the bytes of one element
 Weights = Literal["ema", "raw"]
@@ -127,10 +128,15 @@ class Info:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], about: Mapping[str, Any]) -> None:
-    """Write tensors and their description atomically; equal contents give equal bytes."""
+    """Write tensors and their description atomically; equal contents give equal bytes.
+
+    A description without an ``id`` of its own, that of a state, gets a ``digest`` over all of it and the tensors.
+    """
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if "id" not in about:
+        about = {**about, "digest": _digest(about, plain)}
     files.write_bytes(path, save(plain, {"ddpm": json.dumps(about, sort_keys=True, allow_nan=False)}))
 
 
@@ -141,13 +147,13 @@ def read_header(path: Path) -> tuple[dict[str, Any], Header]:
         ModelError: missing, unreadable, cut short, or not written by ddpm.
     """
     try:
-        size = path.stat().st_size
+        size = documents.size_of(path)
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(MAX_HEADER, size - 8):
                 raise ValueError(f"header of {length} bytes in a file of {size}")
-            header = json.loads(file.read(length))
-        about = json.loads(header.pop("__metadata__")["ddpm"])
+            header = documents.parse(file.read(length))
+        about = documents.parse(header.pop("__metadata__")["ddpm"])
         tensors = {name: (str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in header.items()}
         end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
         if size != 8 + length + end:
@@ -156,14 +162,14 @@ def read_header(path: Path) -> tuple[dict[str, Any], Header]:
             raise TypeError("description")
         newest = about["format"]
         if not isinstance(newest, int):
-            raise TypeError("format")
+            raise TypeError(f"format {newest!r}")
     except FileNotFoundError as error:
         raise ModelError(f"there is no model file {path}", "Without --model, ddpm takes the newest run.") from error
     except IsADirectoryError as error:
-        raise ModelError(f"{path} is a folder, expected a .safetensors file or a run folder") from error
+        raise ModelError(f"{path} is a folder, expected a .safetensors file", WHOLE) from error
     except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, struct.error) as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}", WHOLE) from error
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise ModelError(f"{path} is not a whole model file of ddpm ({_brief(error)})", DAMAGED) from error
     if newest > FORMAT:
         raise ModelError(
@@ -174,18 +180,36 @@ def read_header(path: Path) -> tuple[dict[str, Any], Header]:
 
 
 def read_tensors(path: Path) -> dict[str, "Tensor"]:
-    """All tensors of a file whose header was found good, on the CPU."""
+    """All tensors of a file whose header was found good, on the CPU, verified where the file has a digest.
+
+    Raises:
+        ModelError: it is not what was written.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    about, found = read_header(path)
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{path} is not a whole model file of ddpm ({_brief(error)})") from error
+        raise ModelError(f"{path} is not a whole model file of ddpm ({_brief(error)})", DAMAGED) from error
+    if {name: tuple(value.shape) for name, value in tensors.items()} != {name: each[1] for name, each in found.items()}:
+        raise ModelError(f"{path} can be read in two ways", DAMAGED)  # a name that its header has twice, say
+    # Files of early versions have none.
+    if "digest" in about and about["digest"] != _digest(about, tensors):
+        raise ModelError(f"{path} does not hold what was written into it (its digest differs)", DAMAGED)
+    return tensors
 
 
-def _brief(error: BaseException) -> str:
-    return " ".join(str(error).split())[:80] or type(error).__name__
+def _digest(about: Mapping[str, Any], tensors: Mapping[str, "Tensor"]) -> str:
+    """sha256 over a description, but for its digest, and the tensors."""
+    return model_id({key: value for key, value in about.items() if key != "digest"}, tensors)
+
+
+def _brief(found: object) -> str:
+    """The beginning of what somebody may have written, or of what was said of it, as text that stays in its line."""
+    text = "".join(c if c.isprintable() else " " for c in str(found)[:500])
+    return " ".join(text.split())[:80] or type(found).__name__
 
 
 # --- models ---------------------------------------------------------------------------------------------------------
@@ -203,11 +227,11 @@ def read_info(path: Path) -> Info:
 
 def _info(path: Path, about: Mapping[str, Any]) -> Info:
     if not isinstance(about.get("kind"), str) or about["kind"] not in LOADERS:
-        raise ModelError(f"{path} holds {about.get('kind')!r}, expected one of: {', '.join(LOADERS)}")
+        raise ModelError(f"{path} holds {_brief(about.get('kind'))}, expected one of: {', '.join(LOADERS)}", WHOLE)
     try:
         return Info.from_dict(about)
     except (DdpmError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ModelError(f"{path} describes no model that can be built ({_brief(error)})") from error
+        raise ModelError(f"{path} describes no model that can be built ({_brief(error)})", DAMAGED) from error
 
 
 def save(path: Path, tensors: Mapping[str, "Tensor"], info: Info) -> Info:
@@ -274,11 +298,12 @@ def check_tensors(path: Path, found: Header, expected: "Mapping[str, Tensor]") -
         ModelError: naming the first tensor that is missing, unknown or wrong.
     """
     for name in sorted(expected.keys() ^ found.keys()):
-        raise ModelError(f"{path} {'lacks' if name in expected else 'has an unknown'} tensor {name}")
+        raise ModelError(f"{path} {'lacks' if name in expected else 'has an unknown'} tensor {_brief(name)}", DAMAGED)
     for name, (dtype, shape) in found.items():
         whole = not expected[name].is_floating_point()
         if shape != tuple(expected[name].shape) or dtype not in DTYPES or whole != (dtype == "I64"):
-            raise ModelError(f"{path} has {name} as {dtype} {shape}, expected {tuple(expected[name].shape)}")
+            was, wanted = _brief(f"{dtype} {shape}"), tuple(expected[name].shape)
+            raise ModelError(f"{path} has {name} as {was}, expected {wanted}", DAMAGED)
 
 
 def _load_diffusion(

@@ -6,6 +6,7 @@ Invariant: a config that exists is valid; it turns into plain JSON with :func:`t
 
 import dataclasses
 import math
+import reprlib
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -26,11 +27,11 @@ Sampler = Literal["ddpm", "ddim", "dpm++2m", "dpm++2m-sde"]
 Spacing = Literal["uniform", "trailing", "log-snr"]
 Variance = Literal["small", "large", "learned"]
 Precision = Literal["auto", "float32", "bf16", "fp16"]
+OnBadImage = Literal["stop", "skip"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Optimizer = Literal["adamw", "adam"]
 NoiseKind = Literal["gaussian", "uniform", "laplace", "gamma"]
 Process = Literal["closed-form", "markov", "naive"]
-Metric = Literal["ssim", "labels"]
 
 
 def _check(holds: bool, what: str, found: object, expected: str) -> None:
@@ -226,7 +227,9 @@ def _tiny(shape: Shape, classes: int) -> NetworkConfig:
 
 def _small(shape: Shape, classes: int) -> NetworkConfig:
     # Larger images get larger patches, so that the cost stays that of a small image, and one more resolution.
-    patch = 2 ** max(1, math.ceil(math.log2(max(shape[1:]) / 32)))
+    side = max(shape[1:])
+    _check(side <= 2048, "side of the images", side, "at most 2048 pixels with preset small: take a smaller one")
+    patch = 2 ** max(1, math.ceil(math.log2(side / 32)))
     widths = (48, 96) if patch == 2 else (48, 96, 144)
     return UNetConfig(shape, classes, patch=patch, widths=widths, blocks=1, attention=(len(widths) - 1,))
 
@@ -256,6 +259,8 @@ def network_for(preset: str, shape: Shape, classes: int, learned_variance: bool 
 
 
 # --- sampling -------------------------------------------------------------------------------------------------------
+
+MAX_GUIDANCE = 100.0  # long before it, images are textures; far beyond, nothing but black and white
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,8 +301,8 @@ class SamplerConfig:
             raise unknown_name("variance", self.variance, get_args(Variance))
         belongs = self.variance is None or self.name == "ddpm"
         _check(belongs, "variance", self.variance, f"none: it belongs to ddpm, not {self.name}")
-        fine = math.isfinite(self.guidance) and self.guidance >= 0
-        _check(fine, "guidance", self.guidance, "a number of at least 0 (1 = off)")
+        fine = 0 <= self.guidance <= MAX_GUIDANCE
+        _check(fine, "guidance", self.guidance, f"a number of 0 to {MAX_GUIDANCE:g} (1 = off)")
 
     def changed(self, name: Sampler | None, changes: Mapping[str, Any]) -> "SamplerConfig":
         """With other settings; another method begins with its own defaults, but keeps guidance and clipping.
@@ -342,14 +347,6 @@ SAMPLERS: dict[Sampler, tuple[int | None, Spacing, str]] = {
 }
 
 
-# --- evaluation ----------------------------------------------------------------------------------------------------
-
-METRICS: dict[Metric, str] = {
-    "ssim": "structural similarity with random real images, as in the report",
-    "labels": "the classes that a pinned classifier finds: accuracy, confidence, histogram",
-}
-
-
 # --- training -------------------------------------------------------------------------------------------------------
 
 
@@ -366,6 +363,8 @@ class TrainConfig:
         times: distribution of t: `uniform`; `stratified`, uniform too but spread evenly over a batch; `logit-normal`,
             not for `vlb` and `hybrid`, whose bound weighs every level alike.
         batch_size: images a step.
+        accumulate: parts that a batch is worked through in, one after the other, of which its gradient is the mean: so
+            much less memory for the same step. Batch norm sees the parts.
         optimizer: `adamw` or `adam`.
         lr: peak learning rate.
         warmup: steps over which the learning rate rises linearly from 0.
@@ -382,6 +381,7 @@ class TrainConfig:
     gamma: float = 5.0
     times: Times = "stratified"
     batch_size: int = 128
+    accumulate: int = 1
     optimizer: Optimizer = "adamw"
     lr: float = 2e-3
     warmup: int = 200
@@ -409,6 +409,8 @@ class TrainConfig:
             )
         _check(0 < self.gamma < math.inf, "gamma", self.gamma, "a number above 0")
         _check(_is_whole(self.batch_size, 1), "batch-size", self.batch_size, "a whole number of at least 1")
+        fine = _is_whole(self.accumulate, 1) and self.accumulate <= self.batch_size
+        _check(fine, "accumulate", self.accumulate, f"a whole number of 1 to {self.batch_size}, the batch size")
         _check(0 < self.lr < 1, "lr", self.lr, "a number inside (0, 1)")
         _check(_is_whole(self.warmup, 0), "warmup", self.warmup, "a whole number of at least 0")
         _check(0 <= self.weight_decay < 1, "weight-decay", self.weight_decay, "a number of at least 0 and below 1")
@@ -488,8 +490,11 @@ class RunConfig:
         train: the recipe.
         limit: number of images to train on; None: all.
         image_size: side images are brought to; None: their own.
+        on_bad_image: whether an image of a folder that cannot be read stops the run, or is left out.
         precision: what the network computes in; a saved run holds what `auto` came to.
         save_every: minutes between saves, above 0.
+        save_steps: steps between saves; None: by time alone.
+        keep: models of earlier saves to keep, the newest so many.
         sample_every: epochs between grids of samples; 0: only at the end.
     """
 
@@ -501,18 +506,27 @@ class RunConfig:
     train: TrainConfig = TrainConfig()
     limit: int | None = None
     image_size: int | None = None
+    on_bad_image: OnBadImage = "stop"
     precision: Precision = "auto"
     save_every: float = 5.0
+    save_steps: int | None = None
+    keep: int = 0
     sample_every: int = 5
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
-        for what, count in (("limit", self.limit), ("image-size", self.image_size)):
+        wholes = (("limit", self.limit), ("image-size", self.image_size), ("save-steps", self.save_steps))
+        for what, count in wholes:
             _check(count is None or _is_whole(count, 1), what, count, "a whole number of at least 1")
         if self.precision not in get_args(Precision):
             raise unknown_name("precision", self.precision, get_args(Precision))
+        if self.on_bad_image not in get_args(OnBadImage):
+            raise unknown_name("way with bad images", self.on_bad_image, get_args(OnBadImage))
+        if self.image_size is not None:
+            network_for(self.preset, (1, self.image_size, self.image_size), 0)  # refused before anything is read
         _check(0 < self.save_every < math.inf, "save-every", self.save_every, "minutes, above 0")
+        _check(_is_whole(self.keep, 0), "keep", self.keep, "a whole number of at least 0")
         _check(_is_whole(self.sample_every, 0), "sample-every", self.sample_every, "a whole number of at least 0")
 
 
@@ -553,7 +567,7 @@ def from_dict(kind: type[Config], values: object, where: str) -> Config:
         if dataclasses.is_dataclass(hints[key]):
             value = from_dict(cast("type[Any]", hints[key]), value, key)
         elif not _fits(value, hints[key]):
-            raise UsageError(f"{key} of {where} is {value!r}, expected {hints[key]}")
+            raise UsageError(f"{key} of {where} is {reprlib.repr(value)}, expected {hints[key]}")
         found[key] = tuple(value) if isinstance(value, list) else value
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in values:

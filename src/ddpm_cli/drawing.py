@@ -11,7 +11,7 @@ from ddpm_cli import __version__, checkpoint, machine
 from ddpm_cli.checkpoint import Info, Weights
 from ddpm_cli.config import Device, Precision, SamplerConfig
 from ddpm_cli.errors import UsageError, unknown_name
-from ddpm_cli.render.images import Pixels, to_uint8
+from ddpm_cli.pixels import Pixels, from_uint8, to_uint8
 from ddpm_cli.sampling import DiffusionModel, Step
 from ddpm_cli.sampling.model import check_images, evaluation_mode
 
@@ -138,6 +138,21 @@ def draw(
         np.concatenate(walks, axis=1) if walks else np.empty((0, 0, *model.shape), np.uint8),
         times,
     )
+
+
+def unlike(images: Pixels, info: Info) -> str | None:
+    """What is wrong with samples at first sight: they are far brighter or darker than the data; None: nothing is.
+
+    Far is a standard deviation of the data's pixels, which no choice of labels comes near to. Too much guidance does
+    it, and too little training.
+    """
+    mean, std = (info.data.get(name) for name in ("mean", "std"))
+    if not isinstance(mean, float | int) or not isinstance(std, float | int):
+        return None
+    found = float(from_uint8(images).mean())
+    if abs(found - mean) <= std:
+        return None
+    return f"these samples are unlike the images that the model learned: their mean is {found:.2f}, not {mean:.2f}"
 
 
 def _pixels(step: Step) -> Pixels:

@@ -6,20 +6,22 @@ directory's ``models`` and ``runs`` is ever removed.
 
 import contextlib
 import difflib
-import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ddpm_cli import files, paths
+from ddpm_cli import config, documents, files, paths
 from ddpm_cli.checkpoint import Info, read_info
+from ddpm_cli.config import RunConfig
 from ddpm_cli.errors import ModelError, ResourceError, UsageError
+from ddpm_cli.measures import headline
 
 Origin = Literal["saved", "run", "shipped", "file"]
+LONGEST = 200  # bytes of a name; file systems take 255, and some of them go into what is put behind it
 SHIPPED = "mnist"  # what samples come from when nothing else is there
 
 
@@ -81,6 +83,8 @@ def find(model: str | None) -> Found:
         runs = (found for found in known() if found.origin == "run" and _is_finished(found.path))
         return next(runs, None) or Found(SHIPPED, paths.shipped() / "weights" / f"{SHIPPED}.safetensors", "shipped")
     path = paths.absolute(model)
+    if not model:
+        raise ModelError("the name of the model is empty", "What there is: ddpm models list")
     if is_run(path):
         return Found(path.name, path / "model.safetensors", "run")
     if "/" in model or "\\" in model or path.suffix == ".safetensors":
@@ -97,22 +101,58 @@ def find(model: str | None) -> Found:
     raise ModelError(f"there is no model called {model!r}", f"{guess}Known: {', '.join(names) or 'none'}.")
 
 
-def find_run(run: str) -> Path:
-    """The folder of a run, by path or name, or of the newest one for "latest".
+def find_run(run: str, say: Callable[[str], None] = lambda _: None) -> Path:
+    """The folder of a run, by path or name, or for "latest" of the newest one whose config can be read.
+
+    Args:
+        run: what somebody typed.
+        say: takes a sentence for each run that was passed over.
 
     Raises:
         ModelError: there is no such run.
     """
     if run == "latest":
-        newest = max(paths.runs().glob("*/config.json"), key=lambda p: p.stat().st_mtime, default=None)
-        if newest is None:
-            raise ModelError(f"there is no run in {paths.runs()} yet", "Start one: ddpm train --dataset mnist")
-        return newest.parent
+        return _latest(say)
+    if not run:
+        raise ModelError("the name of the run is empty", "The newest one is called latest: --resume latest")
     named = paths.runs() / run if "/" not in run and not run.startswith(".") else paths.absolute(run)
     for folder in (paths.absolute(run), named):
         if is_run(folder):
             return folder
     raise ModelError(f"there is no run {run!r}", f"Runs live in {paths.runs()}; the newest one is called latest.")
+
+
+def _latest(say: Callable[[str], None]) -> Path:
+    """The newest run that can be gone on with, as far as its config tells."""
+    found = sorted(paths.runs().glob("*/config.json"), key=lambda p: changed(p) or 0, reverse=True)
+    for path in found:
+        try:
+            run_config(path.parent)
+        except ModelError as error:
+            say(f"passed over {path.parent.name}: {error.message}")
+            continue
+        return path.parent
+    what = "that can be read" if found else "yet"
+    raise ModelError(f"there is no run in {paths.runs()} {what}", "Start one: ddpm train --dataset mnist")
+
+
+def run_config(folder: Path) -> RunConfig:
+    """The config of a run.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    path = folder / "config.json"
+    try:
+        values = documents.read(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{folder} holds no run that could be resumed ({error})", "Start a new run with ddpm train."
+        ) from error
+    try:
+        return config.from_dict(RunConfig, values, "the run")
+    except UsageError as error:
+        raise ModelError(f"{path} is damaged: {error.message}", "Start a new run with ddpm train.") from error
 
 
 def is_folder(path: Path) -> bool:
@@ -134,7 +174,8 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: empty, hidden, or with a path separator.
     """
-    if not name or name.startswith(".") or any(c in "/\\" or not c.isprintable() for c in name) or len(name) > 200:
+    fits = name.isprintable() and 0 < len(name.encode()) <= LONGEST
+    if not fits or name.startswith(".") or "/" in name or "\\" in name:
         raise UsageError(f"{name!r} is no name", "Use letters, digits, dashes; for a place of your own use -o DIR.")
     return name
 
@@ -172,24 +213,39 @@ def record(found: Found) -> dict[str, Any]:
     return _read(found.path.with_suffix(".json")) if found.origin == "shipped" else {}
 
 
-def evaluation(info: Info) -> dict[str, Any]:
-    """The newest evaluation of a model on this machine, `metrics` and `protocol`; empty: it was not evaluated."""
-    # An id comes from a file that may lie; what is no hash names no file.
-    known = re.fullmatch("[0-9a-f]{64}", info.id)
-    return _read(paths.cache() / "evaluations" / f"{info.id}.json") if known else {}
+def evaluation(model: str) -> dict[str, dict[str, Any]]:
+    """What is known of the quality of a model on this machine.
+
+    Args:
+        model: its id.
+
+    Returns:
+        `metrics`, name -> figures, and `protocol`, name -> how they were found, with a `number` of images.
+    """
+    kept: dict[str, dict[str, Any]] = {"metrics": {}, "protocol": {}}
+    if not re.fullmatch("[0-9a-f]{64}", model):  # an id comes from a file that may lie
+        return kept
+    values = _read(evaluation_file(model))
+    metrics, protocol = (part if isinstance(part := values.get(name), dict) else {} for name in kept)
+    kept["metrics"] = {name: part for name, part in metrics.items() if isinstance(part, dict)}
+    kept["protocol"] = {
+        name: part for name, part in protocol.items() if isinstance(part, dict) and type(part.get("number")) is int
+    }
+    return kept
 
 
-# Of a metric with several figures, the one that sums it up.
-HEADLINES = {"ssim": "mean", "labels": "accuracy"}
+def evaluation_file(model: str) -> Path:
+    """Where the evaluation of a model is kept, by its id."""
+    return paths.cache() / "evaluations" / f"{model}.json"
 
 
 def scores(found: Found, info: Info) -> dict[str, float]:
     """What is known of a model's quality: from its record or its evaluation here, whichever judged more images."""
     known, images = {}, dict[str, float]()  # name -> value, and of how many images
-    shipped, here = record(found), evaluation(info)
+    shipped, here = record(found), evaluation(info.id)
     for figures, protocol in ((shipped.get("scores"), shipped.get("protocol")), (here.get("metrics"), None)):
         for name, figure in figures.items() if isinstance(figures, Mapping) else ():
-            value = figure.get(HEADLINES.get(name, "value")) if isinstance(figure, Mapping) else figure
+            value = figure.get(headline(name)) if isinstance(figure, Mapping) else figure
             number = _number(protocol or here.get("protocol"), name if protocol is None else None)
             if isinstance(value, int | float) and not isinstance(value, bool) and number >= images.get(name, 0):
                 known[name], images[name] = float(value), number
@@ -205,8 +261,8 @@ def _number(protocol: object, name: str | None) -> float:
 
 def _read(path: Path) -> dict[str, Any]:
     """An object from a JSON file; empty where there is none that can be read."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        if isinstance(values := json.loads(path.read_text(encoding="utf-8")), dict):
+    with contextlib.suppress(OSError, ValueError):
+        if isinstance(values := documents.read(path), dict):
             return values
     return {}
 

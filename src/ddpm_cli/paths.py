@@ -18,7 +18,7 @@ def home() -> Path:
 
 def absolute(path: str | Path) -> Path:
     """A path as a user types it, made absolute: ``~`` is their home, unless it names somebody who does not exist."""
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(RuntimeError, ValueError):  # a name that nobody can have
         return Path(path).expanduser().absolute()
     return Path(path).absolute()
 

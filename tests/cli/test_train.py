@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 FILES = {"config.json", "metrics.jsonl", "train.log", "model.safetensors", "state.safetensors", "loss.png"}
+FILES |= {"best.safetensors"}
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -250,6 +251,7 @@ def test_a_long_run_is_announced_with_what_would_be_quicker(ddpm: Any, quick: tu
 def test_a_folder_that_holds_a_run_is_refused_and_kept(ddpm: Any, quick: tuple[str, ...], trained: Path) -> None:
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     ddpm(*quick, "--steps", 2, "-o", trained).refused(2, "already holds a run", "--resume")
+    ddpm(*quick, "--steps", 2, "-o", "").refused(2, "empty")  # and not the current folder
     ddpm(*quick, "--steps", 2, "--name", "trained").refused(2, "already holds a run", "--resume")
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
 

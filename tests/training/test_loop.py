@@ -241,6 +241,31 @@ def test_the_average_follows_the_weights_over_its_share_of_the_run() -> None:
     assert fresh(UNET, TrainConfig(ema=0), 8).average is None
 
 
+@pytest.mark.parametrize("parts", [2, 3, 8])
+def test_a_batch_worked_through_in_parts_has_the_gradient_of_the_whole(parts: int) -> None:
+    """Group norm sees an image at a time, so only the order of sums differs; every image counts once."""
+    whole = TrainConfig(batch_size=8, ema=0.0, clip=0.0, optimizer="adam")
+    reports, states = [], []
+    for config in (whole, replace(whole, accumulate=parts)):
+        state = fresh(UNET, config, 4)
+        reports.append(run(state, config, 4))
+        states.append(everything(state))
+    for one, other in zip(*reports, strict=True):
+        assert float(one.loss) == pytest.approx(float(other.loss), rel=1e-4)
+        assert float(one.gradient) == pytest.approx(float(other.gradient), rel=1e-3)
+    batch = batches(whole)(0)
+    assert torch.equal(torch.cat([part.x_0 for part in batch.parts(parts)]), batch.x_0)
+    assert torch.equal(torch.cat([part.level.t for part in batch.parts(parts)]), batch.level.t)
+    assert {len(part.eps) for part in batch.parts(parts)} <= {8 // parts, -(-8 // parts)}
+
+
+def test_parts_of_a_batch_know_their_own_chain() -> None:
+    batch = batches(TrainConfig(batch_size=6, loss="vlb"))(0)
+    for part in batch.parts(4):
+        assert part.chain is not None
+        assert torch.equal(part.chain.earlier.t, part.level.t - 1)
+
+
 def test_training_stops_at_its_budget_and_leaves_training_mode_on() -> None:
     config = TrainConfig(batch_size=2)
     state = fresh(UNET, config, 3)

@@ -20,6 +20,7 @@ from ddpm_cli.config import (
     RECIPES,
     Budget,
     Loss,
+    OnBadImage,
     RunConfig,
     ScheduleConfig,
     Target,
@@ -39,16 +40,18 @@ RESUMABLE |= {"json", "quiet", "verbose", "config"}
 
 def train(
     context: typer.Context,
-    dataset: Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Known set, or folder of images.")] = "mnist",
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to look for the set first.  [default: none]")
-    ] = None,
+    dataset: o.Dataset = "mnist",
+    data_dir: o.DataDir = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Train on so many images.  [default: all]")
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Bring images to this side, in pixels.  [default: their own]")
     ] = None,
+    on_bad_image: Annotated[
+        OnBadImage,
+        typer.Option(help="An image of a folder that cannot be read: stop, or skip it and list it in the run folder."),
+    ] = "stop",
     conditional: Annotated[
         bool | None,
         typer.Option(
@@ -64,7 +67,7 @@ def train(
             help=f"Training recipe: {', '.join(RECIPES)}.  [default: report for preset report, else default]",
         ),
     ] = None,
-    schedule: o.Kind = ScheduleConfig.kind,
+    schedule: o.Schedule = ScheduleConfig.kind,
     timesteps: o.Timesteps = ScheduleConfig.timesteps,
     target: Annotated[
         Target | None, typer.Option(help="What the network predicts.  [default: the recipe's, v]")
@@ -83,6 +86,15 @@ def train(
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help=f"Images a step.  [default: the recipe's, {TrainConfig.batch_size}]"),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Parts a batch is worked through in, for less memory.  "
+            f"[default: the recipe's, {TrainConfig.accumulate}]",
+        ),
     ] = None,
     lr: Annotated[
         float | None,
@@ -106,6 +118,12 @@ def train(
         ),
     ] = None,
     save_every: Annotated[float, typer.Option(metavar="X", help="Minutes between saves.")] = RunConfig.save_every,
+    save_steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Steps between saves, too.  [default: by time alone]")
+    ] = None,
+    keep: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Models of the last N saves to keep, in RUN/checkpoints.")
+    ] = RunConfig.keep,
     sample_every: Annotated[
         int, typer.Option(min=0, metavar="N", help="Epochs between grids of samples; 0: at the end only.")
     ] = RunConfig.sample_every,
@@ -120,7 +138,7 @@ def train(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.  [default: DDPM_HOME/runs/NAME]"),
+        o.output("Folder of the run.  [default: DDPM_HOME/runs/NAME]", "DIR"),
     ] = None,
     resume: Annotated[
         str | None,
@@ -131,7 +149,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would happen, and how long it would take.")
     ] = False,
-    offline: Annotated[bool, typer.Option("--offline", envvar="DDPM_OFFLINE", help="Never use the network.")] = False,
+    offline: o.Offline = False,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -142,15 +160,15 @@ def train(
     Prints the path of the run folder; on stderr, progress and the command to sample with.
     """
     out = Output(json, quiet, verbose)
-    if schedule == "custom":
-        raise UsageError("ddpm train has no custom schedule", "Choose one of those in: ddpm schedule list")
     budget = o.one_of(context, epochs=epochs, steps=steps, minutes=minutes)
     if resume is not None:
         _refuse_others(context)
-        folder, chosen = _saved(resume, {name: value for name, value in budget.items() if o.is_typed(context, name)})
+        typed = {name: value for name, value in budget.items() if o.is_typed(context, name)}
+        folder, chosen = _saved(resume, typed, out)
     else:
         recipe = recipe or ("report" if preset == "report" else "default")
-        fit = {"target": target, "loss": loss, "times": times, "batch_size": batch_size, "lr": lr, "ema": ema}
+        fit: dict[str, Any] = {"target": target, "loss": loss, "times": times, "batch_size": batch_size}
+        fit |= {"accumulate": accumulate, "lr": lr, "ema": ema}
         chosen = RunConfig(
             dataset=_dataset(dataset),
             budget=Budget(**budget) if budget else _recipe(recipe)[1],
@@ -160,8 +178,11 @@ def train(
             train=_recipe(recipe, seed=o.chosen_seed(seed), **fit)[0],
             limit=limit,
             image_size=image_size,
+            on_bad_image=on_bad_image,
             precision=precision,
             save_every=save_every,
+            save_steps=save_steps,
+            keep=keep,
             sample_every=sample_every,
         )
         folder = _new_folder(chosen, name, output)
@@ -197,10 +218,10 @@ def _refuse_others(context: typer.Context) -> None:
             )
 
 
-def _saved(name: str, budget: dict[str, Any]) -> tuple[Path, RunConfig]:
+def _saved(name: str, budget: dict[str, Any], out: Output) -> tuple[Path, RunConfig]:
     from ddpm_cli import library, runs
 
-    folder = library.find_run(name)
+    folder = library.find_run(name, out.note)
     config = runs.load_config(folder)
     return folder, dataclasses.replace(config, budget=Budget(**budget)) if budget else config
 

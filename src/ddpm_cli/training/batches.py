@@ -4,6 +4,7 @@ Invariant: everything drawn for step k depends on (seed, k) alone, not on what r
 what an unbroken one sees. The whole batch is drawn first; parts of it are slices.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,16 @@ class Batch(NamedTuple):
     condition: Condition  # "label": (B,) int64
     seed: int  # of whatever else is drawn in the step: dropout
     chain: Chain | None = None  # for losses that are made of the bound
+
+    def parts(self, count: int) -> "Iterator[Batch]":
+        """The batch in ``count`` slices of nearly equal length."""
+        size = len(self.x_0)
+        for number in range(count):
+            part = slice(number * size // count, (number + 1) * size // count)
+            chain = self.chain and self.chain._replace(earlier=Level(*(field[part] for field in self.chain.earlier)))
+            level = Level(*(field[part] for field in self.level))
+            condition = {name: value[part] for name, value in self.condition.items()}
+            yield Batch(self.x_0[part], level, self.eps[part], condition, self.seed, chain)
 
 
 class Batches:

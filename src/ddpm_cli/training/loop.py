@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ddpm_cli.config import TrainConfig
-from ddpm_cli.denoiser import Denoiser
-from ddpm_cli.training.batches import Batches
-from ddpm_cli.training.ema import Average
+from ddpm_cli.training.batches import Batch, Batches
+from ddpm_cli.training.state import TrainState
 
 
 class StepReport(NamedTuple):
@@ -32,42 +30,6 @@ class StepReport(NamedTuple):
     lr: float
     broken: Tensor
     skipped: Tensor
-
-
-@dataclass
-class TrainState:
-    """Everything that changes while training, and so everything that resuming needs.
-
-    Attributes:
-        denoiser: what is trained, on its device.
-        optimizer: over its parameters.
-        average: the averaged weights, or None.
-        steps: the budget; None while it is still unknown, which must end within the warm-up.
-        step: steps done.
-        broken: steps in a row that were skipped, () on the device.
-        skipped: steps that were skipped in all, () on the device.
-        scale: in fp16, what the loss is multiplied by so that small gradients survive, and for how many steps it has
-            done no harm, (2,) on the device; None in other precisions.
-    """
-
-    denoiser: Denoiser
-    optimizer: torch.optim.Optimizer
-    average: Average | None
-    steps: int | None
-    step: int = 0
-    broken: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int32))
-    skipped: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int32))
-    scale: Tensor | None = None
-
-    @classmethod
-    def fresh(cls, denoiser: Denoiser, config: TrainConfig, steps: int | None) -> "TrainState":
-        parameters = list(denoiser.parameters())
-        broken = torch.zeros((), dtype=torch.int32, device=parameters[0].device)
-        make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        optimizer = make(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        average = Average(denoiser.network) if config.ema else None
-        scale = torch.tensor([2.0**16, 0.0], device=broken.device) if denoiser.autocast == torch.float16 else None
-        return cls(denoiser, optimizer, average, steps, broken=broken, skipped=broken.clone(), scale=scale)
 
 
 def learning_rate(step: int, steps: int | None, config: TrainConfig) -> float:
@@ -92,6 +54,18 @@ def _rescaled(scale: Tensor, finite: Tensor) -> Tensor:
     return torch.where(finite, grown, torch.stack([factor / 2, 0 * good]))
 
 
+def _backward(state: TrainState, batch: Batch, config: TrainConfig) -> Tensor:
+    """Add the gradient of a batch's mean loss to the parameters', part by part; returns that loss, () on the device."""
+    total = torch.zeros((), device=batch.x_0.device)
+    for part in batch.parts(config.accumulate):
+        loss = state.denoiser.loss(
+            part.x_0, part.level, part.eps, part.condition, config.loss, config.gamma, part.chain
+        ).sum() / len(batch.x_0)
+        (loss if state.scale is None else loss * state.scale[0]).backward()
+        total += loss.detach()
+    return total
+
+
 def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[StepReport]:
     """Train to the end of the budget, yielding after every step.
 
@@ -110,18 +84,17 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         lr = learning_rate(state.step, state.steps, config)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
-        x_0, level, eps, condition, seed, chain = batches(state.step)
-        torch.manual_seed(seed)
+        batch = batches(state.step)
+        torch.manual_seed(batch.seed)
         before = [buffer.clone() for buffer in buffers]
-        loss = state.denoiser.loss(x_0, level, eps, condition, config.loss, config.gamma, chain).mean()
-        (loss if state.scale is None else loss * state.scale[0]).backward()
+        loss = _backward(state, batch, config)
         gradients = [p.grad for p in parameters if p.grad is not None]
         if state.scale is not None:
             torch._foreach_div_(gradients, state.scale[0])
         norm = torch.nn.utils.get_total_norm(gradients)
         if config.clip:
             torch.nn.utils.clip_grads_with_norm_(parameters, config.clip, norm)
-        finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
+        finite = torch.isfinite(loss) & torch.isfinite(norm)
         # Fused optimizers read this themselves: with it set they leave weights and moments as they are. The one for
         # MPS does not look at it, so there the host waits and decides.
         state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
@@ -137,4 +110,4 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         if state.average is not None:
             state.average.update(state.step, config.ema)
         state.step += 1
-        yield StepReport(state.step, loss.detach(), norm, lr, state.broken, state.skipped)
+        yield StepReport(state.step, loss, norm, lr, state.broken, state.skipped)

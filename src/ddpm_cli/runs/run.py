@@ -1,0 +1,555 @@
+"""The loop of a run: when it looks, saves, validates, draws, and stops.
+
+Invariant: at any moment the run folder holds a whole state or none; what a later state makes obsolete is replaced, not
+edited. What is in the files of weights, and in the metrics but for times, depends on config and data alone, not on how
+often the run was stopped.
+"""
+
+import json
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_cli import __version__, checkpoint, config, data, files, machine, networks
+from ddpm_cli.checkpoint import Info
+from ddpm_cli.config import RunConfig, TrainConfig
+from ddpm_cli.data import ImageSet
+from ddpm_cli.errors import DdpmError, ModelError, NumericsError, UsageError
+from ddpm_cli.pixels import from_uint8, to_uint8
+from ddpm_cli.render import grid, images
+from ddpm_cli.runs import records, saves
+from ddpm_cli.runs.saves import Position
+from ddpm_cli.sampling import DiffusionModel
+from ddpm_cli.sampling.model import check_images, evaluation_mode
+from ddpm_cli.schedule import Schedule
+from ddpm_cli.training import Batches, StepReport, TrainState, train
+
+EVERY = 10  # steps between two looks at the loss; looking waits for the device
+BROKEN = 20  # skipped steps in a row after which a run gives up
+CALIBRATION = 0.05  # share of a budget in minutes after which the speed counts as known
+SAMPLES = 64  # in a grid; a quarter of it where a CPU would take longer for them than for many steps
+LARGE = 1e9  # FLOP of a network
+RESERVE = 0.97  # share of a budget in minutes that is given to steps; the rest is for saves and pictures
+VALIDATED = 256  # images of the validation loss: about the work of one step
+RARELY = 200  # steps between two validations at least, so that they cost less than a hundredth of the time
+
+
+class Progress(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        step: steps done.
+        steps: steps of the whole run; None while unknown.
+        loss: mean over the last few steps.
+        images_per_second: median so far.
+        seconds_left: estimated; None while unknown.
+        skipped: steps skipped so far because a number was not finite.
+    """
+
+    step: int
+    steps: int | None
+    loss: float
+    images_per_second: float
+    seconds_left: float | None
+    skipped: int
+
+
+class Best(NamedTuple):
+    """The model with the least validation loss so far."""
+
+    step: int
+    loss: float
+    weights: dict[str, Tensor] | None  # copies that are still to be written; None: they are
+
+
+@dataclass
+class Run:
+    """One run folder and the training that fills it.
+
+    Args:
+        folder: of the run.
+        config: what to train, and for how long.
+        device: where.
+        offline: never ask the network for data.
+        compiled: whether to compile the network.
+        data_dir: where to look for data first.
+        say: takes sentences for the user; they are written to train.log too.
+        report: takes the line an epoch.
+        progress: takes bytes done and in all while data are fetched or read.
+
+    Attributes:
+        stopped: set it to end the training after the step at hand, with everything saved.
+    """
+
+    folder: Path
+    config: RunConfig
+    device: torch.device
+    offline: bool = False
+    compiled: bool = False
+    data_dir: Path | None = None
+    say: Callable[[str], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
+    progress: Callable[[int, int], None] = lambda _done, _all: None
+    stopped: bool = False
+    best: Best | None = None
+    # Images a second, of every EVERY steps; a thousand of them tell the speed.
+    _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    _lines: list[tuple[int, int, float]] = field(default_factory=list)  # step, steps, their mean loss: of an epoch
+    _waiting: list[float] = field(default_factory=list)  # losses since the last line
+    _seconds: float = 0.0  # trained before this process began
+
+    def prepare(self) -> None:
+        """Read the data and build everything, without touching the folder.
+
+        Raises:
+            DataError, ResourceError, UsageError: as :func:`ddpm_cli.data.load`.
+        """
+        c = self.config
+        machine.use_available_threads()
+        dtype = machine.choose_precision(c.precision, self.device)
+        self.data: ImageSet = self._load("train", c.limit, self.say)
+        if c.conditional and not self.data.classes:
+            raise UsageError(f"{self.data.name} has no labels to be conditional on", "Leave out --conditional.")
+        conditional = bool(self.data.classes) and c.preset != "report" if c.conditional is None else c.conditional
+        self.config = c = replace(c, conditional=conditional, precision=machine.PRECISIONS[dtype])
+        classes = self.data.classes if conditional else ()
+        torch.manual_seed(c.train.seed)
+        self.schedule = Schedule(c.schedule)
+        network = config.network_for(c.preset, self.data.shape, len(classes), c.train.learns_variance)
+        self.info = Info(
+            network=network,
+            schedule=c.schedule,
+            target=c.train.target,
+            classes=classes,
+            data=describe(self.data),
+            parameters=networks.count_parameters(network),
+            flops=networks.count_flops(network),
+        )
+        denoiser = checkpoint.build_denoiser(self.info)
+        denoiser.network.to(self.device).to(memory_format=torch.channels_last)
+        denoiser.autocast = None if dtype == torch.float32 else dtype
+        if self.compiled:
+            machine.compile_network(denoiser.network, self.say)
+        self.batches = self._batches(self.data, c.train)
+        self.state = TrainState.fresh(denoiser, c.train, c.budget.total_steps(self.batches.steps_per_epoch))
+        self._prepare_validation()
+
+    def _load(self, split: data.Split, limit: int | None, say: Callable[[str], None]) -> ImageSet:
+        return data.load(
+            self.config.dataset,
+            split=split,
+            data_dir=self.data_dir,
+            limit=limit,
+            image_size=self.config.image_size,
+            offline=self.offline,
+            on_bad_image=self.config.on_bad_image,
+            accept=lambda shape: config.network_for(self.config.preset, shape, 0),
+            say=say,
+            progress=self.progress,
+        )
+
+    def _batches(self, images: ImageSet, recipe: TrainConfig) -> Batches:
+        labelled = bool(self.info.classes) and images.labels is not None
+        return Batches(
+            torch.from_numpy(images.images),
+            torch.from_numpy(images.labels) if labelled else None,
+            len(self.info.classes),
+            self.schedule,
+            recipe,
+            self.device,
+        )
+
+    def _prepare_validation(self) -> None:
+        """Choose the images of the validation loss: of the test split where there is one that fits.
+
+        They, their levels and their noise are the same in every run and at every step, whatever its seed.
+        """
+        held = self.data.spread(min(VALIDATED, len(self.data.images)))
+        self.validated_on = "training images"
+        if data.has_splits(self.config.dataset):
+            try:
+                test = self._load("test", VALIDATED, lambda _: None)
+            except DdpmError as error:  # no reason not to train
+                self.say(f"no test images ({error.message}): the validation loss is of training images")
+            else:
+                if test.shape == self.data.shape and test.classes == self.data.classes:
+                    held, self.validated_on = test, "test images"
+        size = min(VALIDATED // 4, len(held.images))  # four batches, so that memory stays that of a small step
+        recipe = replace(self.config.train, batch_size=size, accumulate=1, label_drop=0.0, seed=0)
+        self._validation = self._batches(held, recipe)
+
+    @property
+    def model_path(self) -> Path:
+        return self.folder / saves.MODEL
+
+    @property
+    def state_path(self) -> Path:
+        return self.folder / saves.STATE
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def seconds_a_step(self, steps: int = 6) -> float:
+        """How long a step takes here, measured on a few of them and then forgotten: changes the state, so use it for
+        a run that is not going to be trained."""
+        times = []
+        for report in train(replace(self.state, steps=steps), self.batches, self.config.train):
+            float(report.loss)
+            times.append(time.perf_counter())
+        return statistics.median(np.diff(times))
+
+    # --- training ---
+
+    def train(self) -> Iterator[Progress]:
+        """Train to the end of the budget, or until :attr:`stopped`, saving on the way.
+
+        Raises:
+            NumericsError: too many steps in a row gave no finite number; the last good weights are kept.
+        """
+        saves.write_config(self.folder, self.config)
+        if self.data.left_out:
+            rows = (json.dumps(left._asdict()) + "\n" for left in self.data.left_out)
+            files.write_bytes(self.folder / "left-out.jsonl", "".join(rows).encode())
+        self._write_log(f"training {self.data.name} on {self.device}, ddpm {__version__}, torch {torch.__version__}")
+        self._begun = self._saved = self._looked = time.perf_counter()
+        losses: list[Tensor] = []
+        for report in train(self.state, self.batches, self.config.train):
+            losses.append(report.loss)
+            stopping = self.stopped
+            if stopping or self._is_due(report.step) or self._is_late():
+                progress, losses = self._look(report, losses, stopping), []
+                if stopping:
+                    break
+                yield progress
+        if not self.info.id:  # nothing was left to train
+            self.save()
+        self._draw_loss()
+
+    def _is_due(self, step: int) -> bool:
+        """Whether a line of the metrics belongs to a step: a question of the step alone."""
+        every = self.config.save_steps
+        at_save = every is not None and step % every == 0
+        return step == self.state.steps or step % EVERY == 0 or step % self.batches.steps_per_epoch == 0 or at_save
+
+    def _is_late(self) -> bool:
+        """Whether the last save is older than the user wants one to be."""
+        return time.perf_counter() - self._saved > 60 * self.config.save_every
+
+    def _look(self, report: StepReport, losses: list[Tensor], stopping: bool) -> Progress:
+        """What is done every few steps: read the losses, note them, save, and at an epoch's end validate and draw."""
+        found = torch.stack(losses).tolist()  # waits for the device
+        now = time.perf_counter()
+        self._speeds.append(len(losses) * self.config.train.batch_size / (now - self._looked))
+        self._waiting += found
+        self._check(report)
+        loss, step = statistics.fmean(self._waiting), report.step
+        at_end, epoch_ends = step == self.state.steps, step % self.batches.steps_per_epoch == 0
+        if self._is_due(step):
+            validation = self._validate(step) if at_end or epoch_ends else None
+            self._note(report, loss, validation)
+        if self.state.steps is None:
+            self._freeze(step, self._trained(now))
+        every = self.config.save_steps
+        if at_end or stopping or self._is_late() or (every is not None and step % every == 0):
+            self.save()
+            self._saved = time.perf_counter()
+        if epoch_ends or at_end:
+            self._end_epoch(step, report.lr, pictures=not stopping)
+        self._looked = time.perf_counter()
+        skipped = int(report.skipped)
+        return Progress(step, self.state.steps, loss, self.images_per_second, self._seconds_left(), skipped)
+
+    def _check(self, report: StepReport) -> None:
+        if int(report.broken) < BROKEN:
+            return
+        if not self.state_path.exists():
+            self.save()  # skipped steps changed nothing: these are the last good weights
+        raise NumericsError(
+            f"the loss was not a finite number for {int(report.broken)} steps in a row, at step {report.step}",
+            "Lower --lr, or use --precision float32; the run folder keeps the last good weights.",
+        )
+
+    def _note(self, report: StepReport, loss: float, validation: float | None) -> None:
+        """Write a line of the metrics."""
+        self._remember(report.step, loss)
+        line: dict[str, Any] = {
+            "step": report.step,
+            "epoch": report.step / self.batches.steps_per_epoch,
+            "loss": loss,
+            "gradient": float(report.gradient),
+            "lr": report.lr,
+            "images_per_second": self._speeds[-1],
+            "skipped": int(report.skipped),
+        }
+        records.append(self.metrics_path, line | ({} if validation is None else {"validation": validation}))
+        self._waiting = []
+
+    def _remember(self, step: int, loss: float) -> None:
+        """Take a line into the mean of the last epoch."""
+        before = self._lines[-1][0] if self._lines else 0
+        begins = step - self.batches.steps_per_epoch
+        self._lines = [line for line in self._lines if line[0] > begins]
+        if math.isfinite(loss):
+            self._lines.append((step, step - before, loss))
+
+    @property
+    def loss(self) -> float:
+        """Mean over the lines of the metrics in the last epoch; before the first, over the steps there were."""
+        if not self._lines:
+            return statistics.fmean(self._waiting) if self._waiting else math.nan
+        return sum(steps * loss for _, steps, loss in self._lines) / sum(steps for _, steps, _ in self._lines)
+
+    @property
+    def images_per_second(self) -> float:
+        """Median over the run, its first steps excluded."""
+        steady = list(self._speeds)[1:] or self._speeds
+        return statistics.median(steady) if steady else math.nan
+
+    def _trained(self, now: float) -> float:
+        """Seconds of training, those of earlier processes included."""
+        return self._seconds + now - self._begun
+
+    def _seconds_left(self) -> float | None:
+        if self.state.steps is None:
+            return None
+        return (self.state.steps - self.state.step) * self.config.train.batch_size / self.images_per_second
+
+    def _freeze(self, step: int, seconds: float) -> None:
+        """Turn a budget of minutes into one of steps, once the speed is known or the warm-up ends."""
+        assert self.config.budget.minutes is not None
+        calibrated = seconds > CALIBRATION * 60 * self.config.budget.minutes
+        if len(self._speeds) > 1 and (calibrated or step >= self.config.train.warmup):
+            self._freeze_at(step, seconds, self.images_per_second)
+
+    def _freeze_at(self, step: int, seconds: float, images_per_second: float) -> None:
+        assert self.config.budget.minutes is not None
+        left = RESERVE * 60 * self.config.budget.minutes - seconds
+        self.state.steps = step + max(1, round(left * images_per_second / self.config.train.batch_size))
+        self._log(f"{self.config.budget.minutes:g} minutes are {self.state.steps:,} steps here")
+
+    @torch.no_grad()
+    def _validate(self, step: int) -> float | None:
+        """The loss of the weights to draw with, on images and noise that never change; remembers the best.
+
+        None at the end of an epoch that comes too soon after one that was validated.
+        """
+        per_epoch = self.batches.steps_per_epoch
+        if step != self.state.steps and step // per_epoch % -(-RARELY // per_epoch):
+            return None
+        recipe = self.config.train
+        try:
+            denoiser = self.model().denoiser
+            losses = [
+                denoiser.loss(b.x_0, b.level, b.eps, b.condition, recipe.loss, recipe.gamma, b.chain).mean()
+                for b in map(self._validation, range(self._validation.steps_per_epoch))
+            ]
+            loss = float(torch.stack(losses).mean())
+        except (DdpmError, RuntimeError, MemoryError) as error:  # no reason to lose a run
+            self._log(f"no validation at step {step}: {error}")
+            return None
+        if math.isfinite(loss) and (self.best is None or loss < self.best.loss):
+            kind = "raw" if self.state.average is None else "ema"
+            weights = {f"{kind}.{name}": value.clone() for name, value in self.state.best_weights.items()}
+            self.best = Best(step, loss, weights)
+        return loss
+
+    # --- saving, and going on ---
+
+    def save(self) -> None:
+        """Write the best model where it is new, the state, and the model made of it."""
+        training: dict[str, Any] = {"recipe": config.to_dict(self.config.train), "steps": self.state.steps}
+        if self.best is not None and self.best.weights is not None:
+            about = {**training, "step": self.best.step, "validation": self.best.loss}
+            checkpoint.save(self.folder / saves.BEST, self.best.weights, replace(self.info, training=about))
+            self.best = self.best._replace(weights=None)
+        speed = self.images_per_second
+        position = Position(
+            step=self.state.step,
+            steps=self.state.steps,
+            skipped=int(self.state.skipped),
+            broken=int(self.state.broken),
+            waiting=tuple(map(records.finite, self._waiting)),
+            seconds=self._trained(time.perf_counter()) if hasattr(self, "_begun") else self._seconds,
+            images_per_second=records.finite(speed),
+            data=self._fingerprint(),
+            validated_on=self.validated_on,
+        )
+        training |= {"step": self.state.step, "loss": records.finite(self.loss)}
+        info = replace(self.info, training=training)
+        files.flush(self.metrics_path)  # the state counts on its lines
+        self.info = saves.write(self.folder, self.state.tensors(), position, self.config, info)
+        saves.keep_model(self.folder, self.state.step, self.config.keep)
+
+    def _fingerprint(self) -> str:
+        if not hasattr(self, "_data_id"):
+            self._data_id = saves.fingerprint(self.data)
+        return self._data_id
+
+    def restore(self) -> None:
+        """Take up the saved state of the folder, and cut back to it what came later. Without one, begin at step 0.
+
+        Raises:
+            ModelError: the state is corrupt, is missing beside its model, or belongs to another run or other data.
+            UsageError: the run is already beyond the budget.
+        """
+        if not self.state_path.exists():
+            if self.model_path.exists():
+                raise ModelError(
+                    f"{self.folder} has a model and no state to go on from: {saves.STATE} is missing",
+                    "Put it back, or start a new run; ddpm sample can still draw from the model.",
+                )
+            records.cut(self.metrics_path, 0)
+            self._log("no state was saved yet: starting at step 0")
+            return
+        tensors = self.state.tensors()
+        position, saved = saves.read(self.folder, tensors, self.config, self.info)
+        if position.data not in ("", self._fingerprint()):
+            raise ModelError(
+                f"the images of {self.data.name} are not those that the run was trained on",
+                "Put them back as they were, or start a new run.",
+            )
+        self.state.take(checkpoint.read_tensors(self.state_path))
+        self._take(position)
+        self._choose_budget(position, saved)
+        lines = records.cut(self.metrics_path, position.step)
+        for line in lines:
+            self._remember(line["step"], math.nan if line["loss"] is None else line["loss"])
+        self._waiting = [math.nan if loss is None else loss for loss in position.waiting]
+        known = lines[-1]["step"] if lines else 0
+        if known + len(self._waiting) < position.step:
+            self._log(f"{self.metrics_path.name} lacks lines after step {known:,}; the weights are whole")
+        saves.drop_later(self.folder, position.step)
+        found = saves.best(self.folder)
+        if found is not None and found[0] <= position.step and position.validated_on == self.validated_on:
+            self.best = Best(*found, None)
+        self.info, written = saves.derive_model(self.folder, self.state.weights())
+        if written:
+            self._log("wrote the model of the saved state anew")
+        self._log(self._where())
+
+    def _take(self, position: Position) -> None:
+        self.state.step = position.step
+        self.state.skipped.fill_(position.skipped)
+        self.state.broken.fill_(position.broken)
+        self._seconds = position.seconds
+
+    def _choose_budget(self, position: Position, saved: RunConfig) -> None:
+        if self.config.budget.minutes is not None:  # else its steps are known already
+            if saved.budget == self.config.budget:
+                self.state.steps = position.steps  # minutes that became steps stay these steps
+            elif position.images_per_second:
+                self._freeze_at(position.step, 0.0, position.images_per_second)  # other minutes count from now
+        if self.state.steps is not None and self.state.step > self.state.steps:
+            raise UsageError(
+                f"the run is already at step {self.state.step:,}, beyond the {self.state.steps:,} asked for",
+                "Ask for more, or start a new run.",
+            )
+
+    def _where(self) -> str:
+        """What was restored, for the user."""
+        step, steps, epoch = self.state.step, self.state.steps, self.state.step / self.batches.steps_per_epoch
+        if step == steps:
+            return f"nothing is left to train: the run has had its {steps:,} steps; a longer budget extends it"
+        parts = ["weights", *(["average"] if self.state.average is not None else []), "optimizer", "learning rate"]
+        skipped = int(self.state.skipped)
+        return (
+            f"going on at step {step:,}{'' if steps is None else f' of {steps:,}'}, epoch {epoch:.4g}: restored "
+            f"{', '.join(parts)}, place in the data" + (f", {skipped:,} skipped steps" if skipped else "")
+        )
+
+    # --- what is said and drawn on the way ---
+
+    def _log(self, text: str) -> None:
+        """Say something, and keep it in the run's train.log."""
+        self.say(text)
+        self._write_log(text)
+
+    def _write_log(self, text: str) -> None:
+        files.append_line(self.folder / "train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
+
+    def _end_epoch(self, step: int, lr: float, pictures: bool) -> None:
+        epoch, of = step / self.batches.steps_per_epoch, ""
+        if self.state.steps is not None:
+            of = f" of {self.state.steps / self.batches.steps_per_epoch:.4g}"
+        line = (
+            f"epoch {epoch:.4g}{of}  step {step:,}  loss {self.loss:.4f}  lr {lr:.2e}"
+            f"  {self.images_per_second:.0f} images/s"
+        )
+        self.report(line)
+        self._write_log(line)
+        every = self.config.sample_every
+        if pictures and (step == self.state.steps or (every and round(epoch) % every == 0)):
+            self._draw_samples(step)
+            self._draw_loss()
+
+    def _draw_samples(self, step: int) -> None:
+        """A grid of samples; pictures are no reason to lose a run."""
+        count = SAMPLES if self.info.flops < LARGE or self.device.type != "cpu" else SAMPLES // 4
+        try:
+            model = self.model()
+            labels = [k % len(model.classes) for k in range(count)] if model.classes else None
+            for at in model.walk(0, range(count), labels):
+                if self.stopped:  # whoever wants to leave does not wait for a picture
+                    return
+                x = at.x
+            check_images(x)
+            picture = images.png(grid.grid(to_uint8(x.cpu().numpy())))
+            files.write_bytes(self.folder / "samples" / f"step-{step:07}.png", picture)
+        except (DdpmError, OSError, RuntimeError, MemoryError) as error:
+            self._log(f"no samples at step {step}: {error}")
+
+    def model(self) -> DiffusionModel:
+        """The present model, ready to be sampled, apart from the one that learns.
+
+        Raises:
+            ModelError: its weights are not finite numbers.
+        """
+        with torch.device("meta"):  # no weights are drawn that would be replaced
+            denoiser = checkpoint.build_denoiser(self.info)
+        weights = {name: value.clone() for name, value in self.state.best_weights.items()}
+        denoiser.network.load_state_dict(weights, assign=True)
+        ready = evaluation_mode(denoiser, self.device, torch.float32)
+        return DiffusionModel(ready, self.schedule, self.info.shape, self.info.classes, self.info.sampler)
+
+    def _draw_loss(self) -> None:
+        from ddpm_cli.render import plots
+
+        try:
+            lines = [line for line in records.read(self.metrics_path) if line["loss"] is not None]
+            if not lines:
+                return
+            steps, loss = [line["step"] for line in lines], [line["loss"] for line in lines]
+            recipe = self.config.train
+            unit = " in bits/dim" if recipe.loss == "vlb" else ""
+            picture = plots.loss_curve(
+                steps,
+                loss,
+                learning_rate=[line["lr"] for line in lines],
+                steps_per_epoch=self.batches.steps_per_epoch,
+                title=f"{self.data.name}, {self.config.preset}, {recipe.target} target, {recipe.loss} loss{unit}",
+            )
+            files.write_bytes(self.folder / "loss.png", picture)
+        except (DdpmError, OSError, ValueError, LookupError, TypeError, ImportError) as error:
+            self._log(f"no loss curve: {error}")
+
+
+def describe(images: ImageSet) -> Mapping[str, Any]:
+    """Name, number, and pixel statistics of a set: mean and std over all pixels, in [-1, 1]."""
+    counts = np.zeros(256)
+    for image in images.images:  # one at a time: counting takes eight times the memory of what is counted
+        counts += np.bincount(image.reshape(-1), minlength=256)
+    counts /= images.images.size
+    values = from_uint8(np.arange(256))
+    mean = float(counts @ values)
+    std = float(np.sqrt(counts @ (values - mean) ** 2))
+    return {"name": images.name, "images": len(images.images), "mean": round(mean, 6), "std": round(std, 6)}

@@ -1,0 +1,28 @@
+"""Samples that are nothing like the data are not passed over in silence."""
+
+import numpy as np
+import pytest
+
+from ddpm_cli import drawing
+from ddpm_cli.checkpoint import Info
+from ddpm_cli.config import ScheduleConfig, UNetConfig
+
+MNIST = {"mean": -0.739, "std": 0.616}
+
+
+def described(data: dict[str, object]) -> Info:
+    return Info(UNetConfig((1, 8, 8)), ScheduleConfig(), "v", data=data)
+
+
+@pytest.mark.parametrize(("grey", "far"), [(0, False), (33, False), (111, False), (113, True), (255, True)])
+def test_samples_a_standard_deviation_brighter_than_the_data_are_unlike_it(grey: int, far: bool) -> None:
+    """-0.739 + 0.616 = -0.123 is grey level 111.8."""
+    said = drawing.unlike(np.full((3, 1, 8, 8), grey, np.uint8), described(MNIST))
+    assert (said is not None) == far
+    if said:
+        assert "not -0.74" in said
+
+
+@pytest.mark.parametrize("data", [{}, {"mean": None, "std": 1.0}, {"mean": "dark", "std": 1}, {"name": "pets"}])
+def test_a_model_that_does_not_know_its_data_is_not_judged(data: dict[str, object]) -> None:
+    assert drawing.unlike(np.zeros((1, 1, 8, 8), np.uint8), described(data)) is None
