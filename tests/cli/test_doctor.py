@@ -126,6 +126,85 @@ def test_settings_that_are_right_are_no_finding(ddpm: Any, home: Path) -> None:
     assert ddpm("doctor", "--json").done().json["checks"][0]["state"] == "ok"
 
 
+# --- proving that runs resume ---------------------------------------------------------------------------------------
+
+EQUAL = Finding("float32 AdamW", "ok", "sha256 0123456789ab… equal after a kill and going on from step 17 of 120")
+UNEQUAL = Finding("bf16 AdamW", "problem", "sha256 0123456789ab…, expected ba9876543210…", "Please report it")
+
+
+@pytest.fixture
+def resumed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Lets the runs end like this; returns the devices asked for."""
+    from ddpm_cli import rehearsal
+
+    asked: list[str] = []
+
+    def pretend(*findings: Finding) -> list[str]:
+        def rehearse(device: str, begin: Any) -> Any:
+            asked.append(device)
+            for number, finding in enumerate(findings):
+                begin(number, len(findings), finding.name)
+                yield finding
+
+        monkeypatch.setattr(rehearsal, "rehearse", rehearse)
+        return asked
+
+    return pretend
+
+
+def test_verify_resume_prints_the_same_table_and_nothing_else_is_looked_at(ddpm: Any, resumed: Any, found: Any) -> None:
+    found(ILL)
+    assert resumed(EQUAL) == []
+    result = ddpm("doctor", "--verify-resume").done()
+    assert result.out == f"name\tstate\tfound\tadvice\nfloat32 AdamW\tok\t{EQUAL.found}\t\n"
+    assert result.err == "all is well\n"
+    assert ddpm("doctor", "--verify-resume", "--quiet").done().err == ""
+
+
+def test_runs_that_do_not_end_alike_are_6(ddpm: Any, resumed: Any) -> None:
+    resumed(EQUAL, UNEQUAL)
+    result = ddpm("doctor", "--verify-resume", "--json")
+    assert result.code == 6
+    assert result.json["status"] == "done"
+    assert result.json["checks"] == [EQUAL._asdict(), UNEQUAL._asdict()]
+    assert ddpm("doctor", "--verify-resume").err == "1 problem\n"
+
+
+def test_the_device_is_passed_on_and_belongs_to_it_alone(ddpm: Any, resumed: Any, found: Any, monkeypatch: Any) -> None:
+    found(WELL)
+    asked = resumed(EQUAL)
+    ddpm("doctor", "--verify-resume", "--device", "cpu").done()
+    monkeypatch.setenv("DDPM_DEVICE", "mps")
+    ddpm("doctor", "--verify-resume").done()
+    assert asked == ["cpu", "mps"]
+    ddpm("doctor").done()
+    ddpm("doctor", "--device", "cpu").refused(2, "--device belongs to --verify-resume", "ddpm doctor --verify-resume")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_device_that_is_absent_is_a_problem(ddpm: Any) -> None:
+    result = ddpm("doctor", "--verify-resume", "--device", "cuda", "--json")
+    assert result.code == 6
+    (check,) = result.json["checks"]
+    assert (check["state"], check["found"]) == ("problem", "there is no cuda device here")
+    assert "--device" in check["advice"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_verify_resume_itself(process: Any, tmp_path: Path, home: Path) -> None:
+    """In a process of its own, which kills another; a machine that does much else may not come to the end in time."""
+    (tmp_path / "temporary").mkdir()
+    chosen = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    result = process("doctor", "--verify-resume", "--json", "--device", "cpu", env=chosen, timeout=300)
+    assert result.code == 0, result.out + result.err
+    checks = result.json["checks"]
+    assert len(checks) == 4
+    assert all(check["state"] == "ok" or "not tried" in check["found"] for check in checks), checks
+    assert not home.exists()
+    assert not list((tmp_path / "temporary").glob("ddpm-*"))
+
+
 # --- as a whole -----------------------------------------------------------------------------------------------------
 
 
