@@ -56,6 +56,7 @@ MAY_FAIL = {"doctor": 6}
 # Lines that are not run, by a part of them, and why not.
 LEFT_OUT = {
     "-completion": "it would write into the settings of the shell",
+    "doctor --verify-resume": "it trains for most of a minute; tests/test_rehearsal.py has it shorter",
     "doctor --json": "it looks at everything once more, for seconds, and says the same",
 }
 

@@ -201,6 +201,10 @@ def test_labels_asked_of_a_set_without_any_are_2(refused: Any, photos: Path) -> 
         ('{"alphas": [0.1]}', 3),
         ("[0.1, ", 3),
         ("[0.1, null]", 3),
+        ("[" + "9" * 400 + "]", 3),
+        ("[" * 100_000, 3),
+        ('0.1\n"' + "x" * 200_000, 3),
+        ("0.1\n" * 1_000_001, 2),
         ("0.1\n1.5\n", 2),
         ("[0.1, NaN]", 2),
     ],
@@ -222,3 +226,33 @@ def test_a_custom_schedule_without_betas_is_2(refused: Any) -> None:
 def test_betas_from_a_file_contradict_those_of_an_option(refused: Any, cwd: Path, option: list[str]) -> None:
     (cwd / "betas").write_text("0.1\n0.2\n")
     refused(["schedule", "show", "--from-file", "betas", *option], 2, option[0].removeprefix("--"))
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 50_000, "a = " + "{a = " * 900, "\0", "a = 1\n" * 200_000])
+def test_settings_that_are_none_are_3(refused: Any, cwd: Path, text: str) -> None:
+    (cwd / "settings.toml").write_text(text)
+    refused(["schedule", "list", "--config", "settings.toml"], 3, "settings.toml")
+
+
+def test_what_a_name_does_to_a_terminal_is_not_done(ddpm: Any) -> None:
+    found = ddpm("models", "path", "a\nb\x1b[31m\udcff")
+    found.refused(4)
+    assert len(found.err.splitlines()) == 2
+    assert "\x1b" not in found.err
+
+
+def test_what_torch_says_of_memory_is_6(ddpm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ddpm_cli import library
+
+    def fail() -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12")
+
+    monkeypatch.setattr(library, "known", fail)
+    ddpm("models", "list").refused(6, "memory")
+
+
+@pytest.mark.parametrize("value", ["3", "[]", "true", "1979-05-27"])
+def test_a_model_in_the_settings_that_is_no_name_leaves_the_list_as_it_is(ddpm: Any, home: Path, value: str) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text(f"[sample]\nmodel = {value}\n")
+    assert ddpm("models", "list", "--json").code in (0, 2)

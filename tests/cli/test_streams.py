@@ -222,3 +222,19 @@ def test_an_unbuffered_stdout_whose_reader_left_is_141() -> None:
 def test_a_stdout_that_knows_no_such_letters_gets_others(process: Any) -> None:
     done = process("schedule", "plot", env={**os.environ, "PYTHONIOENCODING": "ascii"}).done()
     assert done.out.isascii()
+
+
+def test_progress_off_a_terminal_tells_rate_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ddpm_cli.cli import _output
+
+    now = 0.0
+    monkeypatch.setattr(_output.time, "monotonic", lambda: now)
+    live = _output.Live("fetching x", "MB", None, quiet=False, scale=1e-6)
+    now = 10.0
+    live(30_000_000, 90_000_000)  # what an earlier attempt had left is no speed of this one
+    assert capsys.readouterr().err == ""
+    now = 50.0
+    live(50_000_000, 90_000_000)
+    assert capsys.readouterr().err == "fetching x  50 of 90 MB  0.5 MB/s  80 s left\n"
