@@ -30,6 +30,7 @@ from ddpm_cli.runs.run import RARELY
 
 PRESETS = {"tiny": 128, "small": 128, "report": 32}  # preset -> batch size that a CPU is patient with
 REPEATS = 9
+WARM = 20  # steps after which the speed is a steady one; the optimizer has its moments from the first on
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -48,8 +49,9 @@ def row(preset: str, size: int, folder: Path) -> str:
     chosen = RunConfig(str(folder / "images"), Budget(steps=RARELY), preset, train=recipe, sample_every=0)
     run = Run(folder / preset, chosen, machine.choose_device("auto"))
     run.prepare()
-    steps = run.train()
-    next(steps)  # the optimizer has its moments from the first step on
+    for at in run.train():
+        if at.step >= WARM:
+            break
     save = seconds(run.save)
     validate = seconds(lambda: run._validate(RARELY))
     written = sum(path.stat().st_size for path in (run.state_path, run.model_path))

@@ -377,6 +377,20 @@ def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, room: int) -> No
     assert path.read_bytes() == b"whole line\n"
 
 
+def test_what_was_added_is_brought_to_the_disk_where_there_is_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))
+    files.flush(tmp_path / "nothing")
+    assert list(tmp_path.iterdir()) == []
+    files.append_line(tmp_path / "log", "one")
+    files.flush(tmp_path / "log")
+    assert flushed == [(tmp_path / "log").stat().st_ino]
+    with pytest.raises(ResourceError, match="that is a folder"):
+        files.flush(tmp_path)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 def test_a_line_to_a_full_device() -> None:
     with pytest.raises(ResourceError, match="cannot write /dev/full: the disk is full"):

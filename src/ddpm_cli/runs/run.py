@@ -106,6 +106,8 @@ class Run:
     _lines: list[tuple[int, int, float]] = field(default_factory=list)  # step, steps, their mean loss: of an epoch
     _waiting: list[float] = field(default_factory=list)  # losses since the last line
     _seconds: float = 0.0  # trained before this process began
+    _begun: float | None = None  # when training did, by the clock
+    _data_id: str | None = None  # the fingerprint of the data, once it was asked for
 
     def prepare(self) -> None:
         """Read the data and build everything, without touching the folder.
@@ -116,7 +118,7 @@ class Run:
         c = self.config
         machine.use_available_threads()
         dtype = machine.choose_precision(c.precision, self.device)
-        self.data: ImageSet = self._load("train", c.limit, self.say)
+        self.data: ImageSet = self._load("train", c.limit, self.offline, self.say)
         if c.conditional and not self.data.classes:
             raise UsageError(f"{self.data.name} has no labels to be conditional on", "Leave out --conditional.")
         conditional = bool(self.data.classes) and c.preset != "report" if c.conditional is None else c.conditional
@@ -143,14 +145,14 @@ class Run:
         self.state = TrainState.fresh(denoiser, c.train, c.budget.total_steps(self.batches.steps_per_epoch))
         self._prepare_validation()
 
-    def _load(self, split: data.Split, limit: int | None, say: Callable[[str], None]) -> ImageSet:
+    def _load(self, split: data.Split, limit: int | None, offline: bool, say: Callable[[str], None]) -> ImageSet:
         return data.load(
             self.config.dataset,
             split=split,
             data_dir=self.data_dir,
             limit=limit,
             image_size=self.config.image_size,
-            offline=self.offline,
+            offline=offline,
             on_bad_image=self.config.on_bad_image,
             accept=lambda shape: config.network_for(self.config.preset, shape, 0),
             say=say,
@@ -177,9 +179,9 @@ class Run:
         self.validated_on = "training images"
         if data.has_splits(self.config.dataset):
             try:
-                test = self._load("test", VALIDATED, lambda _: None)
-            except DdpmError as error:  # no reason not to train
-                self.say(f"no test images ({error.message}): the validation loss is of training images")
+                test = self._load("test", VALIDATED, True, lambda _: None)
+            except DdpmError:  # no reason not to train, nor to download more than was asked for
+                self.say("no test images are at hand: the validation loss is of training images")
             else:
                 if test.shape == self.data.shape and test.classes == self.data.classes:
                     held, self.validated_on = test, "test images"
@@ -226,13 +228,11 @@ class Run:
         for report in train(self.state, self.batches, self.config.train):
             losses.append(report.loss)
             stopping = self.stopped
-            if stopping or self._is_due(report.step) or self._is_late():
+            if stopping or self._is_due(report.step) or self._is_late() or self._is_slow():
                 progress, losses = self._look(report, losses, stopping), []
                 if stopping:
                     break
                 yield progress
-        if not self.info.id:  # nothing was left to train
-            self.save()
         self._draw_loss()
 
     def _is_due(self, step: int) -> bool:
@@ -244,6 +244,13 @@ class Run:
     def _is_late(self) -> bool:
         """Whether the last save is older than the user wants one to be."""
         return time.perf_counter() - self._saved > 60 * self.config.save_every
+
+    def _is_slow(self) -> bool:
+        """Whether a step takes so much of a budget in minutes that its speed is to be known soon."""
+        minutes = self.config.budget.minutes
+        if self.state.steps is not None or minutes is None:
+            return False
+        return time.perf_counter() - self._looked > CALIBRATION * 60 * minutes
 
     def _look(self, report: StepReport, losses: list[Tensor], stopping: bool) -> Progress:
         """What is done every few steps: read the losses, note them, save, and at an epoch's end validate and draw."""
@@ -272,11 +279,13 @@ class Run:
     def _check(self, report: StepReport) -> None:
         if int(report.broken) < BROKEN:
             return
-        if not self.state_path.exists():
+        if self.state_path.exists():
+            self._save_best()
+        else:
             self.save()  # skipped steps changed nothing: these are the last good weights
         raise NumericsError(
             f"the loss was not a finite number for {int(report.broken)} steps in a row, at step {report.step}",
-            "Lower --lr, or use --precision float32; the run folder keeps the last good weights.",
+            "Start a new run with a lower --lr, or --precision float32; this one keeps its last good weights.",
         )
 
     def _note(self, report: StepReport, loss: float, validation: float | None) -> None:
@@ -317,7 +326,7 @@ class Run:
 
     def _trained(self, now: float) -> float:
         """Seconds of training, those of earlier processes included."""
-        return self._seconds + now - self._begun
+        return self._seconds + (0.0 if self._begun is None else now - self._begun)
 
     def _seconds_left(self) -> float | None:
         if self.state.steps is None:
@@ -367,33 +376,39 @@ class Run:
 
     def save(self) -> None:
         """Write the best model where it is new, the state, and the model made of it."""
-        training: dict[str, Any] = {"recipe": config.to_dict(self.config.train), "steps": self.state.steps}
-        if self.best is not None and self.best.weights is not None:
-            about = {**training, "step": self.best.step, "validation": self.best.loss}
-            checkpoint.save(self.folder / saves.BEST, self.best.weights, replace(self.info, training=about))
-            self.best = self.best._replace(weights=None)
-        speed = self.images_per_second
+        self._save_best()
+        files.flush(self.metrics_path)  # before the state that counts on its lines
+        training = {**self._training(), "step": self.state.step, "loss": records.finite(self.loss)}
         position = Position(
             step=self.state.step,
             steps=self.state.steps,
             skipped=int(self.state.skipped),
             broken=int(self.state.broken),
             waiting=tuple(map(records.finite, self._waiting)),
-            seconds=self._trained(time.perf_counter()) if hasattr(self, "_begun") else self._seconds,
-            images_per_second=records.finite(speed),
+            seconds=self._trained(time.perf_counter()),
+            images_per_second=records.finite(self.images_per_second),
             data=self._fingerprint(),
             validated_on=self.validated_on,
         )
-        training |= {"step": self.state.step, "loss": records.finite(self.loss)}
         info = replace(self.info, training=training)
-        files.flush(self.metrics_path)  # the state counts on its lines
         self.info = saves.write(self.folder, self.state.tensors(), position, self.config, info)
         saves.keep_model(self.folder, self.state.step, self.config.keep)
 
     def _fingerprint(self) -> str:
-        if not hasattr(self, "_data_id"):
+        if self._data_id is None:
             self._data_id = saves.fingerprint(self.data)
         return self._data_id
+
+    def _training(self) -> dict[str, Any]:
+        """What every model of the run says of its training."""
+        return {"recipe": config.to_dict(self.config.train), "steps": self.state.steps}
+
+    def _save_best(self) -> None:
+        if self.best is None or self.best.weights is None:
+            return
+        about = {**self._training(), "step": self.best.step, "validation": self.best.loss}
+        checkpoint.save(self.folder / saves.BEST, self.best.weights, replace(self.info, training=about))
+        self.best = self.best._replace(weights=None)
 
     def restore(self) -> None:
         """Take up the saved state of the folder, and cut back to it what came later. Without one, begin at step 0.
@@ -435,6 +450,7 @@ class Run:
         self.info, written = saves.derive_model(self.folder, self.state.weights())
         if written:
             self._log("wrote the model of the saved state anew")
+        saves.keep_model(self.folder, position.step, self.config.keep)
         self._log(self._where())
 
     def _take(self, position: Position) -> None:
