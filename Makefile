@@ -10,7 +10,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types slow dist clean
+.PHONY: help demo test lint types faults slow bench dist clean
 unexport PYTHONPATH PYTHONHOME
 
 # What .venv is made with: the first of these that is new enough and has the venv module.
@@ -19,6 +19,8 @@ DISK_GB ?= 10
 
 VENV := .venv
 RUN  := $(VENV)/bin/python
+# As many processes as there are processors, up to four, each with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4
 PIP  := $(RUN) -m pip --disable-pip-version-check -q
 
 # Folders are listed too: their time changes when a file in them goes.
@@ -50,7 +52,7 @@ demo: $(VENV)/wheel  ## install the wheel into .venv and draw 64 digits: grid.pn
 	@echo "The picture: $$PWD/grid.png"
 
 test: lint types  ## lint, types, tests: what every change must pass
-	$(RUN) -m pytest
+	$(PYTEST)
 
 lint: $(VENV)/editable  ## ruff: rules and format
 	$(RUN) -m ruff check
@@ -59,8 +61,15 @@ lint: $(VENV)/editable  ## ruff: rules and format
 types: $(VENV)/editable  ## mypy, strict
 	$(RUN) -m mypy
 
+faults: $(VENV)/editable  ## kill, starve and feed garbage, for many minutes; prints what was survived
+	$(PYTEST) -m '' --timeout 1800 tests/faults
+
 slow: $(VENV)/editable  ## all tests, the slow ones too
-	$(RUN) -m pytest -m '' --timeout 1800
+	$(PYTEST) -m '' --timeout 1800
+
+bench: $(VENV)/editable  ## measure on this machine, which should have nothing else to do
+	$(RUN) benchmarks/saving.py
+	$(RUN) benchmarks/training.py
 
 dist: $(VENV)/editable  ## build the sdist and the wheel into dist/ and verify them
 	rm -rf dist
