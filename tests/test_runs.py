@@ -100,6 +100,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DDPM_HOME", str(place / "home"))
         patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        patch.setattr(runs.run, "RARELY", 1)
         for number in range(48):
             path = place / "pets" / ("cat", "dog")[number % 2] / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +126,8 @@ def test_a_run_leaves_nothing_else(whole: Run) -> None:
     assert {path.name for path in whole.folder.iterdir()} <= contract | {"loss.png"}
 
 
-def test_the_lines_of_the_epochs_are_in_the_log(photos: str, tmp_path: Path) -> None:
+def test_the_lines_of_the_epochs_are_in_the_log(photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs.run, "RARELY", 1)
     said: list[str] = []
     run = Run(tmp_path / "run", recipe(photos), torch.device("cpu"), report=said.append)
     run.prepare()
@@ -594,6 +596,41 @@ def test_a_run_goes_on_with_the_same_images_elsewhere_and_with_no_others(photos:
     Image.fromarray(pixels).save(picture)
     with pytest.raises(ModelError, match="are not those that the run was trained on"):
         resumed(folder, dataset=str(moved))
+
+
+def test_images_of_another_shape_are_what_is_told_of_not_the_state(photos: str, tmp_path: Path) -> None:
+    folder = stopped_run(photos, tmp_path / "run")
+    Image.new("RGB", (8, 8), "red").save(Path(photos) / "cat" / "red.png")
+    with pytest.raises(ModelError, match="are not those that the run was trained on"):
+        resumed(folder)
+
+
+def test_a_look_at_the_state_chooses_the_budget_and_changes_no_file(photos: str, tmp_path: Path) -> None:
+    folder = stopped_run(photos, tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    run = prepared(folder, replace(runs.load_config(folder), budget=Budget(steps=9)))
+    position = run.peek()
+    assert position is not None
+    assert (position.step, run.state.steps) == (4, 9)
+    with pytest.raises(UsageError, match="already at step 4"):
+        prepared(folder, replace(runs.load_config(folder), budget=Budget(steps=3))).peek()
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_small_epochs_bring_no_flood_of_lines_and_pictures(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three steps an epoch, and room for one line in ten steps: the fourth epoch's end is the first beyond."""
+    monkeypatch.setattr(runs.run, "RARELY", 10)
+    drawn: list[int] = []
+    monkeypatch.setattr(Run, "_draw_samples", lambda _, step: drawn.append(step))
+    said: list[str] = []
+    run = Run(tmp_path / "run", recipe(photos, 31, sample_every=1), torch.device("cpu"), report=said.append)
+    run.prepare()
+    finish(run)
+    assert drawn == [12, 24, 31]
+    assert [int(line.split("step ")[1].split()[0]) for line in said] == [12, 24, 31]
+    assert [line["step"] for line in lines(run.folder) if "validation" in line] == [12, 24, 31]
 
 
 def test_a_model_without_its_state_is_not_trained_over(photos: str, tmp_path: Path) -> None:

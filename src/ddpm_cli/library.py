@@ -25,6 +25,9 @@ LONGEST = 200  # bytes of a name; file systems take 255, and some of them go int
 SHIPPED = "mnist"  # what samples come from when nothing else is there
 
 
+LATEST = "latest"  # what stands for the newest run, where a run is asked for
+
+
 class Found(NamedTuple):
     """A model that exists.
 
@@ -111,7 +114,7 @@ def find_run(run: str, say: Callable[[str], None] = lambda _: None) -> Path:
     Raises:
         ModelError: there is no such run.
     """
-    if run == "latest":
+    if run == LATEST:
         return _latest(say)
     if not run:
         raise ModelError("the name of the run is empty", "The newest one is called latest: --resume latest")

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -374,3 +375,25 @@ def test_a_run_that_somebody_else_trains_is_refused(ddpm: Any, quick: tuple[str,
     with held(cwd / "run"):
         ddpm("train", "--resume", "run", "--steps", 4).refused(6, "another process is at work in")
     ddpm("train", "--resume", "run", "--steps", 4).done()  # and nothing is left behind
+
+
+def test_no_run_is_called_latest(ddpm: Any, quick: tuple[str, ...]) -> None:
+    ddpm(*quick, "--steps", 2, "--name", "latest").refused(2, "stands for the newest run")
+
+
+def test_a_dry_run_of_a_run_tells_what_is_left_of_it(ddpm: Any, trained: Path) -> None:
+    said = ddpm("train", "--resume", trained, "--steps", 10, "--dry-run", "--json", "--device", "cpu").done()
+    assert json.loads(said.out)["steps"] == 7
+    ddpm("train", "--resume", trained, "--steps", 1, "--dry-run", "--device", "cpu").refused(2, "already at step 3")
+
+
+def test_a_batch_larger_than_the_set_is_told_of(ddpm: Any, quick: tuple[str, ...], tmp_path: Path) -> None:
+    done = ddpm(*quick, "--steps", 1, "--batch-size", 64, "-o", tmp_path / "run").done()
+    assert "A batch of 64 is more than the 24 images" in done.err
+
+
+def test_images_that_were_moved_are_asked_for(ddpm: Any, quick: tuple[str, ...], photos: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(photos, tmp_path / "here")
+    ddpm(*quick, "--dataset", place, "--steps", 1, "-o", tmp_path / "run").done()
+    place.rename(tmp_path / "elsewhere")
+    ddpm("train", "--resume", tmp_path / "run", "--steps", 2).refused(3, "there is no folder", "config.json")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """What was survived, a line each; the reports bring it, from whatever process ran the test."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]

@@ -22,6 +22,7 @@ COLUMN_EVERY = 100  # levels between two columns of a trajectory
 ROWS = 8  # images in a trajectory
 FRAMES = 60  # at most, in an animation
 ANIMATED = 64  # images at most, in an animation
+STRONG = 10.0  # guidance beyond which half of the shipped model's digits are no digits any more
 
 
 def sample(
@@ -116,6 +117,8 @@ def sample(
         out.result("\n".join(str(path) for path in written.values()))
     again = f", seed {chosen}" if seed is None else ""
     out.note(f"{number} images in {duration(seconds)}, {loaded.evaluations} network evaluations each{again}")
+    if loaded.sampler.guidance > STRONG:
+        out.note(f"Guidance above {STRONG:g} breaks images; 1 to 5 is usual.")
     unlike = drawing.unlike(drawn.images, ready.info)
     if unlike:
         out.note(f"{unlike}. Lower --guidance, or train longer.")

@@ -27,7 +27,7 @@ from ddpm_cli.config import (
     Times,
     TrainConfig,
 )
-from ddpm_cli.errors import UsageError, unknown_name
+from ddpm_cli.errors import DataError, ResourceError, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from ddpm_cli.runs import Run
@@ -186,9 +186,13 @@ def train(
             sample_every=sample_every,
         )
         folder = _new_folder(chosen, name, output)
-    run = _prepared(folder, chosen, device, compiling, offline, data_dir, out)
+    try:
+        run = _prepared(folder, chosen, device, compiling, offline, data_dir, out)
+    except DataError as error:
+        moved = f"If the images were moved, write where to into {quote(str(folder / 'config.json'))}, as dataset."
+        raise DataError(error.message, moved if resume is not None else error.hint) from error
     if dry_run:
-        _tell(run, out)
+        _tell(run, resume is not None, out)
     else:
         _train(run, resume is not None, out)
 
@@ -231,6 +235,8 @@ def _new_folder(config: RunConfig, name: str | None, output: Path | None) -> Pat
 
     if name is not None and output is not None:
         raise UsageError("--name and --output contradict each other", "Give one of them.")
+    if name == library.LATEST:
+        raise UsageError(f"{name} stands for the newest run, so none is called so", "Take another --name.")
     if name is None:
         # The time for people, the rest so that two runs begun in one second do not share a folder.
         label = Path(config.dataset).name.lstrip(".") or "images"
@@ -271,16 +277,24 @@ def _prepared(
     )
     out.detail(f"torch {torch.__version__}, {torch.get_num_threads()} threads, recipe {run.config.train}")
     out.note(f"on {chosen} in {run.config.precision}, seed {run.config.train.seed}")
+    images, size = len(run.data.images), run.config.train.batch_size
+    if size > images:
+        out.note(
+            f"A batch of {size:,} is more than the {images:,} images: each comes several times in it (--batch-size)"
+        )
     return run
 
 
-def _tell(run: "Run", out: Output) -> None:
-    """What --dry-run prints: the size of the run and, from a few steps, how long it would take."""
-    each = run.seconds_a_step()
+def _tell(run: "Run", restore: bool, out: Output) -> None:
+    """What --dry-run prints: the size of the run, or of what is left of it, and from a few steps how long it takes."""
+    position = run.peek() if restore else None
     steps = run.state.steps
+    each = run.seconds_a_step()
     if steps is None:
         assert run.config.budget.minutes is not None
         steps = max(1, round(60 * run.config.budget.minutes / each))
+    elif position is not None:
+        steps -= position.step
     epochs = steps / run.batches.steps_per_epoch
     rate = run.config.train.batch_size / each
     out.document(
@@ -297,7 +311,7 @@ def _tell(run: "Run", out: Output) -> None:
     )
     out.result(
         f"{steps:,} steps, {epochs:.4g} epochs of {run.batches.steps_per_epoch:,} steps: "
-        f"about {duration(steps * each)} at {rate:.0f} images/s; the run would be {run.folder}"
+        f"about {duration(steps * each)} at {rate:.0f} images/s; the run {'is' if restore else 'would be'} {run.folder}"
     )
     if steps * each > LONG:
         out.note("Quicker: --minutes 10 fits the run into that time; a smaller --preset trains faster.")
@@ -311,7 +325,11 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
         else:
             _refuse_second(run.folder)  # somebody may have been quicker
         out.note(f"run {run.folder}")
-        caught = _watch(run, out)
+        try:
+            caught = _watch(run, out)
+        except ResourceError as error:
+            again = f"Then go on with: ddpm train --resume {quote(str(run.folder))}"
+            raise ResourceError(error.message, f"{error.hint} {again}") from error
     values = {
         "run": run.folder,
         "model": run.info.id,

@@ -237,7 +237,9 @@ def _with_others(error: UnreadableImage, others: int) -> DataError:
     """An error that also counts the other images that cannot be read, where some are known."""
     if not others:
         return error
-    return DataError(f"{error.message}; nor can {others:,} other{'s' if others > 1 else ''} in the folder", error.hint)
+    return DataError(
+        f"{error.message}; nor can {others:,} other{'s' if others > 1 else ''} in the folder, at least", error.hint
+    )
 
 
 def _told(left_out: Sequence[LeftOut], count: int) -> str:

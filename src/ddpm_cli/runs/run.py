@@ -40,7 +40,7 @@ SAMPLES = 64  # in a grid; a quarter of it where a CPU would take longer for the
 LARGE = 1e9  # FLOP of a network
 RESERVE = 0.97  # share of a budget in minutes that is given to steps; the rest is for saves and pictures
 VALIDATED = 256  # images of the validation loss: about the work of one step
-RARELY = 200  # steps between two validations at least, so that they cost less than a hundredth of the time
+RARELY = 200  # steps at least between two lines of epochs, validations or pictures, so that they cost a few percent
 
 
 class Progress(NamedTuple):
@@ -241,6 +241,12 @@ class Run:
         at_save = every is not None and step % every == 0
         return step == self.state.steps or step % EVERY == 0 or step % self.batches.steps_per_epoch == 0 or at_save
 
+    def _is_turn(self, step: int, epochs: int = 1) -> bool:
+        """Whether something that is done every few epochs, but not more often than RARELY tells, belongs to this end of
+        an epoch; at the end of the run everything does."""
+        per_epoch = self.batches.steps_per_epoch
+        return step == self.state.steps or step // per_epoch % max(epochs, -(-RARELY // per_epoch)) == 0
+
     def _is_late(self) -> bool:
         """Whether the last save is older than the user wants one to be."""
         return time.perf_counter() - self._saved > 60 * self.config.save_every
@@ -270,7 +276,7 @@ class Run:
         if at_end or stopping or self._is_late() or (every is not None and step % every == 0):
             self.save()
             self._saved = time.perf_counter()
-        if epoch_ends or at_end:
+        if (epoch_ends or at_end) and self._is_turn(step):
             self._end_epoch(step, report.lr, pictures=not stopping)
         self._looked = time.perf_counter()
         skipped = int(report.skipped)
@@ -339,12 +345,12 @@ class Run:
         calibrated = seconds > CALIBRATION * 60 * self.config.budget.minutes
         if len(self._speeds) > 1 and (calibrated or step >= self.config.train.warmup):
             self._freeze_at(step, seconds, self.images_per_second)
+            self._log(f"{self.config.budget.minutes:g} minutes are {self.state.steps:,} steps here")
 
     def _freeze_at(self, step: int, seconds: float, images_per_second: float) -> None:
         assert self.config.budget.minutes is not None
         left = RESERVE * 60 * self.config.budget.minutes - seconds
         self.state.steps = step + max(1, round(left * images_per_second / self.config.train.batch_size))
-        self._log(f"{self.config.budget.minutes:g} minutes are {self.state.steps:,} steps here")
 
     @torch.no_grad()
     def _validate(self, step: int) -> float | None:
@@ -352,8 +358,7 @@ class Run:
 
         None at the end of an epoch that comes too soon after one that was validated.
         """
-        per_epoch = self.batches.steps_per_epoch
-        if step != self.state.steps and step // per_epoch % -(-RARELY // per_epoch):
+        if not self._is_turn(step):
             return None
         recipe = self.config.train
         try:
@@ -417,25 +422,13 @@ class Run:
             ModelError: the state is corrupt, is missing beside its model, or belongs to another run or other data.
             UsageError: the run is already beyond the budget.
         """
-        if not self.state_path.exists():
-            if self.model_path.exists():
-                raise ModelError(
-                    f"{self.folder} has a model and no state to go on from: {saves.STATE} is missing",
-                    "Put it back, or start a new run; ddpm sample can still draw from the model.",
-                )
+        position = self.peek()
+        if position is None:
             records.cut(self.metrics_path, 0)
             self._log("no state was saved yet: starting at step 0")
             return
-        tensors = self.state.tensors()
-        position, saved = saves.read(self.folder, tensors, self.config, self.info)
-        if position.data not in ("", self._fingerprint()):
-            raise ModelError(
-                f"the images of {self.data.name} are not those that the run was trained on",
-                "Put them back as they were, or start a new run.",
-            )
         self.state.take(checkpoint.read_tensors(self.state_path))
         self._take(position)
-        self._choose_budget(position, saved)
         lines = records.cut(self.metrics_path, position.step)
         for line in lines:
             self._remember(line["step"], math.nan if line["loss"] is None else line["loss"])
@@ -453,6 +446,27 @@ class Run:
         saves.keep_model(self.folder, position.step, self.config.keep)
         self._log(self._where())
 
+    def peek(self) -> Position | None:
+        """Where the saved state is, once it was found to fit, and the budget chosen by it; touches no file.
+
+        Returns:
+            None where nothing was saved yet.
+
+        Raises:
+            ModelError, UsageError: as :meth:`restore`.
+        """
+        if not self.state_path.exists():
+            if self.model_path.exists():
+                raise ModelError(
+                    f"{self.folder} has a model and no state to go on from: {saves.STATE} is missing",
+                    "Put it back, or start a new run; ddpm sample can still draw from the model.",
+                )
+            return None
+        tensors = self.state.tensors()
+        position, saved = saves.read(self.folder, tensors, self.config, self.info, self._fingerprint())
+        self._choose_budget(position, saved)
+        return position
+
     def _take(self, position: Position) -> None:
         self.state.step = position.step
         self.state.skipped.fill_(position.skipped)
@@ -465,9 +479,9 @@ class Run:
                 self.state.steps = position.steps  # minutes that became steps stay these steps
             elif position.images_per_second:
                 self._freeze_at(position.step, 0.0, position.images_per_second)  # other minutes count from now
-        if self.state.steps is not None and self.state.step > self.state.steps:
+        if self.state.steps is not None and position.step > self.state.steps:
             raise UsageError(
-                f"the run is already at step {self.state.step:,}, beyond the {self.state.steps:,} asked for",
+                f"the run is already at step {position.step:,}, beyond the {self.state.steps:,} asked for",
                 "Ask for more, or start a new run.",
             )
 
@@ -504,7 +518,7 @@ class Run:
         self.report(line)
         self._write_log(line)
         every = self.config.sample_every
-        if pictures and (step == self.state.steps or (every and round(epoch) % every == 0)):
+        if pictures and (step == self.state.steps or (every and self._is_turn(step, every))):
             self._draw_samples(step)
             self._draw_loss()
 
@@ -537,6 +551,11 @@ class Run:
         ready = evaluation_mode(denoiser, self.device, torch.float32)
         return DiffusionModel(ready, self.schedule, self.info.shape, self.info.classes, self.info.sampler)
 
+    def _validations(self, lines: list[records.Line]) -> tuple[list[int], list[float]] | None:
+        """Steps and validation losses, where there are some."""
+        found = [(line["step"], line["validation"]) for line in lines if line.get("validation") is not None]
+        return ([step for step, _ in found], [loss for _, loss in found]) if found else None
+
     def _draw_loss(self) -> None:
         from ddpm_cli.render import plots
 
@@ -551,6 +570,7 @@ class Run:
                 steps,
                 loss,
                 learning_rate=[line["lr"] for line in lines],
+                validation=self._validations(lines),
                 steps_per_epoch=self.batches.steps_per_epoch,
                 title=f"{self.data.name}, {self.config.preset}, {recipe.target} target, {recipe.loss} loss{unit}",
             )

@@ -118,7 +118,9 @@ def write(folder: Path, tensors: Mapping[str, Tensor], position: Position, chose
     return checkpoint.save(folder / MODEL, weights, info)
 
 
-def read(folder: Path, expected: Mapping[str, Tensor], chosen: RunConfig, info: Info) -> tuple[Position, RunConfig]:
+def read(
+    folder: Path, expected: Mapping[str, Tensor], chosen: RunConfig, info: Info, images: str
+) -> tuple[Position, RunConfig]:
     """Where the saved state of a run is, once everything but its numbers was found to fit.
 
     Args:
@@ -126,12 +128,13 @@ def read(folder: Path, expected: Mapping[str, Tensor], chosen: RunConfig, info: 
         expected: tensors of the names and shapes that it must have.
         chosen: the config that is to go on.
         info: the model that is to be trained.
+        images: :func:`fingerprint` of those it is to be trained on.
 
     Returns:
         Its position, and the config it was saved with.
 
     Raises:
-        ModelError: the state is corrupt, or belongs to another run or network.
+        ModelError: the state is corrupt, or belongs to another run, other images or another network.
     """
     path = folder / STATE
     about, found = checkpoint.read_header(path)
@@ -151,6 +154,11 @@ def read(folder: Path, expected: Mapping[str, Tensor], chosen: RunConfig, info: 
                 f"{folder / CONFIG} contradicts the saved state: {name} was {differing[0]} and is {differing[1]}",
                 "Put it back as it was, or start a new run.",
             )
+    if position.data not in ("", images):  # before the tensors, whose shapes other images may have changed
+        raise ModelError(
+            f"the images of {chosen.dataset} are not those that the run was trained on",
+            "Put them back as they were, or start a new run.",
+        )
     checkpoint.check_tensors(path, found, expected)
     if _described(about, path).architecture() != info.architecture():
         raise ModelError(f"{path} was trained with another network than preset {chosen.preset} now builds", NEW_RUN)
