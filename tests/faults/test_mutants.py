@@ -441,8 +441,8 @@ def test_a_mutant_for_the_config_of_a_run_keeps_no_other_run_from_going_on(
     outcomes = survive(mutants, home.parent, except_("home/runs", "here/picture.npz"))
     claim(outcomes, {0, 2, 3, 4, 6}, "configs of runs", figure)
     for outcome in outcomes:
-        if "'latest'" in outcome.what:
-            assert outcome.code != 4, outcome
+        if "'latest'" in outcome.what:  # a config that can be read may still be another than its state has
+            assert outcome.code != 4 or "contradicts the saved state" in outcome.err, outcome
             assert outcome.code or outcome.out.strip().endswith(("runs/run", "runs/other")), outcome
         elif "'train'" not in outcome.what:
             assert outcome.code == 0, outcome
