@@ -25,6 +25,7 @@ LONGEST = 200  # bytes of a name; file systems take 255, and some of them go int
 SHIPPED = "mnist"  # what samples come from when nothing else is there
 
 
+NEW_RUN = "Start a new run with ddpm train."
 LATEST = "latest"  # what stands for the newest run, where a run is asked for
 
 
@@ -149,13 +150,20 @@ def run_config(folder: Path) -> RunConfig:
     try:
         values = documents.read(path)
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder} holds no run that could be resumed ({error})", "Start a new run with ddpm train."
-        ) from error
+        raise ModelError(f"{folder} holds no run that could be resumed ({error})", NEW_RUN) from error
+    return checked_run_config(values, path)
+
+
+def checked_run_config(values: object, path: Path) -> RunConfig:
+    """The config of a run from what a file of it holds.
+
+    Raises:
+        ModelError: it is none.
+    """
     try:
         return config.from_dict(RunConfig, values, "the run")
     except UsageError as error:
-        raise ModelError(f"{path} is damaged: {error.message}", "Start a new run with ddpm train.") from error
+        raise ModelError(f"{path} is damaged: {error.message}", NEW_RUN) from error
 
 
 def is_folder(path: Path) -> bool:

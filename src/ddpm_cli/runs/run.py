@@ -313,16 +313,16 @@ class Run:
         """Take a line into the mean of the last epoch."""
         before = self._lines[-1][0] if self._lines else 0
         begins = step - self.batches.steps_per_epoch
-        self._lines = [line for line in self._lines if line[0] > begins]
-        if math.isfinite(loss):
-            self._lines.append((step, step - before, loss))
+        self._lines = [*(line for line in self._lines if line[0] > begins), (step, step - before, loss)]
 
     @property
     def loss(self) -> float:
-        """Mean over the lines of the metrics in the last epoch; before the first, over the steps there were."""
+        """Mean over the lines of the metrics in the last epoch whose loss was finite; before the first line, over the
+        steps there were."""
         if not self._lines:
             return statistics.fmean(self._waiting) if self._waiting else math.nan
-        return sum(steps * loss for _, steps, loss in self._lines) / sum(steps for _, steps, _ in self._lines)
+        finite = [(steps, loss) for _, steps, loss in self._lines if math.isfinite(loss)]
+        return sum(steps * loss for steps, loss in finite) / sum(steps for steps, _ in finite) if finite else math.nan
 
     @property
     def images_per_second(self) -> float:

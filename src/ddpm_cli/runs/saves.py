@@ -26,7 +26,6 @@ CONFIG, STATE, MODEL, BEST, EARLIER = (
     *("config.json", "state.safetensors", "model.safetensors", "best.safetensors"),
     "checkpoints",
 )
-NEW_RUN = "Start a new run with ddpm train."
 # What a config may say otherwise than the state: how long and how often, and what the fingerprint of the data covers.
 FREE = {"budget", "dataset", "limit", "image_size", "on_bad_image"}
 FREE |= {"save_every", "save_steps", "keep", "sample_every"}
@@ -84,22 +83,6 @@ def write_config(folder: Path, chosen: RunConfig) -> None:
     files.write_bytes(folder / CONFIG, (json.dumps(config.to_dict(chosen), indent=2) + "\n").encode())
 
 
-def load_config(folder: Path) -> RunConfig:
-    """The config of an existing run.
-
-    Raises:
-        ModelError: there is none, or it cannot be read.
-    """
-    return library.run_config(folder)
-
-
-def _run_config(values: object, path: Path) -> RunConfig:
-    try:
-        return config.from_dict(RunConfig, values, "the run")
-    except UsageError as error:
-        raise ModelError(f"{path} is damaged: {error.message}", NEW_RUN) from error
-
-
 # --- the state -------------------------------------------------------------------------------------------------------
 
 
@@ -145,7 +128,7 @@ def read(
         position = config.from_dict(Position, {name: about[name] for name in names & about.keys()}, "the state")
     except UsageError as error:
         raise ModelError(f"{path} holds no state of a run: {error.message}", checkpoint.DAMAGED) from error
-    saved = _run_config(about.get("run"), path)
+    saved = library.checked_run_config(about.get("run"), path)
     for name, value in config.to_dict(chosen).items():
         was = config.to_dict(saved)[name]
         if name not in FREE and value != was:
@@ -161,7 +144,9 @@ def read(
         )
     checkpoint.check_tensors(path, found, expected)
     if _described(about, path).architecture() != info.architecture():
-        raise ModelError(f"{path} was trained with another network than preset {chosen.preset} now builds", NEW_RUN)
+        raise ModelError(
+            f"{path} was trained with another network than preset {chosen.preset} now builds", library.NEW_RUN
+        )
     return position, saved
 
 
