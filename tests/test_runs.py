@@ -307,6 +307,13 @@ def test_neither_metrics_nor_loss_tell_where_a_run_was_stopped(photos: str, tmp_
     assert (again.folder / "best.safetensors").read_bytes() == (unbroken.folder / "best.safetensors").read_bytes()
 
 
+def test_a_line_without_a_finite_loss_gives_its_steps_to_no_other(photos: str, tmp_path: Path) -> None:
+    run = prepared(tmp_path / "run", recipe(photos, 17, replace(RECIPE, batch_size=1)))
+    for step, loss in ((10, 1.0), (12, math.nan), (17, 3.0)):
+        run._remember(step, loss)
+    assert run.loss == pytest.approx((10 * 1 + 5 * 3) / 15)
+
+
 def test_the_loss_of_the_model_is_the_mean_over_the_lines_of_its_last_epoch(photos: str, tmp_path: Path) -> None:
     run = finish(prepared(tmp_path / "run", recipe(photos, 17, replace(RECIPE, batch_size=1))))
     of = {line["step"]: line["loss"] for line in lines(run.folder)}
