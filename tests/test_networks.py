@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ddpm_cli.config import PRESETS, NetworkConfig, ReportUNetConfig, UNetConfig, network_for
 from ddpm_cli.errors import UsageError
 from ddpm_cli.networks import build, count_flops, count_parameters
-from ddpm_cli.networks.layers import SelfAttention, sinusoids
+from ddpm_cli.networks.layers import FEW, Grow, Norm, SelfAttention, attend, channels_last, sinusoids
 
 Make = Callable[..., NetworkConfig]
 
@@ -146,6 +146,64 @@ def test_attention_is_a_softmax_over_all_pixels_head_by_head() -> None:
                 )
     expected = mixed @ attention.out.weight[:, :, 0, 0].T + attention.out.bias
     torch.testing.assert_close(attention(x), expected.transpose(1, 2).reshape(x.shape))
+
+
+@pytest.mark.parametrize("tokens", [1, 49, FEW, FEW + 1])  # written out, and by the fused kernel
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_attention_in_any_precision_is_its_formula_in_float64(tokens: int, dtype: torch.dtype, error: float) -> None:
+    q, k, v = torch.randn(3, 2, 4, tokens, 8, dtype=torch.float64)
+    weights = torch.softmax(torch.einsum("bhqd,bhkd->bhqk", q, k) / math.sqrt(8), dim=-1)
+    expected = torch.einsum("bhqk,bhkd->bhqd", weights, v)
+    found = attend(q.to(dtype), k.to(dtype), v.to(dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=error, atol=2 * error)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weights", "error"),
+    [
+        (torch.float32, torch.float32, 1e-5),
+        (torch.bfloat16, torch.float32, 0.01),
+        (torch.bfloat16, torch.bfloat16, 0.01),
+    ],
+)
+def test_group_norm_keeps_the_dtype_and_is_its_formula_in_float64(
+    dtype: torch.dtype, weights: torch.dtype, error: float
+) -> None:
+    norm = Norm(3, 12).to(weights)
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(12))
+        norm.bias.copy_(torch.randn(12))
+    x = (3 + 2 * torch.randn(2, 12, 5, 4)).to(dtype)
+    groups = x.double().reshape(2, 3, 4 * 20)
+    normal = (groups - groups.mean(2, keepdim=True)) / (groups.var(2, correction=0, keepdim=True) + 1e-5).sqrt()
+    weight, bias = norm.weight.double()[:, None, None], norm.bias.double()[:, None, None]
+    found = norm(x)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), normal.reshape(x.shape) * weight + bias, rtol=error, atol=2 * error)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 1), (2, 6, 7, 3)])
+def test_growing_is_a_transposed_convolution_forth_and_back(shape: tuple[int, int, int, int]) -> None:
+    grow = Grow(shape[1], 4).double()
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    expected = nn.functional.conv_transpose2d(x, grow.weight, grow.bias, stride=2)
+    torch.testing.assert_close(grow(x), expected)
+    push = torch.randn_like(expected)
+    leaves = [x, grow.weight, grow.bias]
+    wanted = torch.autograd.grad(expected, leaves, push)
+    for found, want in zip(torch.autograd.grad(grow(x), leaves, push), wanted, strict=True):
+        torch.testing.assert_close(found, want)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_last_is_said_by_the_strides_even_of_one_channel(channels: int) -> None:
+    x = torch.randn(2, channels, 5, 4)
+    found = channels_last(x)
+    assert found.stride() == (20 * channels, 1, 4 * channels, channels)
+    assert torch.equal(found, x)
+    # What the strides are for: a convolution answers in their order.
+    assert nn.functional.conv2d(found, torch.randn(8, channels, 1, 1)).stride(1) == 1
 
 
 # --- the networks ----------------------------------------------------------------------------------------------------

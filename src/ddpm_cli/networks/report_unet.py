@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_cli.config import ReportUNetConfig
-from ddpm_cli.networks.layers import LabelEmbedding, SelfAttention, pad_to_multiple, sinusoids
+from ddpm_cli.networks.layers import Grow, LabelEmbedding, SelfAttention, channels_last, pad_to_multiple, sinusoids
 
 
 class ReportBlock(nn.Module):
@@ -52,15 +52,15 @@ class ReportUNet(nn.Module):
         self.down3 = ReportBlock(middle, coarse, size)
         self.bottleneck = ReportBlock(coarse, coarse, size)
         self.attention = SelfAttention(coarse, config.heads)
-        self.grow2 = nn.ConvTranspose2d(coarse, middle, 2, stride=2)
+        self.grow2 = Grow(coarse, middle)
         self.up2 = ReportBlock(2 * middle, middle, size)
-        self.grow1 = nn.ConvTranspose2d(middle, fine, 2, stride=2)
+        self.grow1 = Grow(middle, fine)
         self.up1 = ReportBlock(2 * fine, fine, size)
         self.out = nn.Conv2d(fine, channels * (2 if config.learned_variance else 1), 1)
 
     def forward(self, x: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
         height, width = x.shape[2:]
-        x = pad_to_multiple(x, 4)
+        x = channels_last(pad_to_multiple(x, 4))
         embedded = self.time(sinusoids(time, self.config.embedding).to(x.dtype))
         if self.label is not None:
             embedded = embedded + self.label(condition["label"])

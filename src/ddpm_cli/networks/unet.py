@@ -13,11 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_cli.config import UNetConfig
-from ddpm_cli.networks.layers import LabelEmbedding, SelfAttention, pad_to_multiple, sinusoids
+from ddpm_cli.networks.layers import (
+    Grow,
+    LabelEmbedding,
+    Norm,
+    SelfAttention,
+    channels_last,
+    pad_to_multiple,
+    sinusoids,
+)
 
 
-def _norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(width // 8 if width < 256 else math.gcd(32, width), width)
+def _norm(width: int) -> Norm:
+    return Norm(width // 8 if width < 256 else math.gcd(32, width), width)
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:
@@ -91,7 +99,7 @@ class UNet(nn.Module):
                 self.up.append(block(width + kept.pop(), wide, place in config.attention))
                 width = wide
             if place:
-                self.up.append(nn.ConvTranspose2d(width, config.widths[place - 1], 2, stride=2))
+                self.up.append(Grow(width, config.widths[place - 1]))
                 width = config.widths[place - 1]
         self.norm = _norm(width)
         self.out = _zero(nn.Conv2d(width, channels * (2 if config.learned_variance else 1), 3, padding=1))
@@ -104,7 +112,7 @@ class UNet(nn.Module):
             embedded = embedded + self.label(condition["label"])
         embedded = F.silu(embedded)
 
-        h = self.stem(F.pixel_unshuffle(x, self.config.patch))
+        h = self.stem(channels_last(F.pixel_unshuffle(x, self.config.patch)))
         kept = [h]
         for layer in self.down:
             h = layer(h, embedded) if isinstance(layer, Block) else layer(h)
