@@ -310,11 +310,24 @@ def test_compilers_are_those_on_the_path(tmp_path: Path, monkeypatch: pytest.Mon
     assert machine.compilers(on_cpu=True) == ["mine", "clang++"]
 
 
-def test_without_a_compiler_a_network_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CXX", raising=False)
+@pytest.mark.parametrize(("device", "expected"), [("cpu", "C++"), ("cuda", "C"), ("mps", "C")])
+def test_the_compiler_that_is_lacking_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, expected: str
+) -> None:
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    network, said = torch.nn.Linear(1, 1), []
-    machine.compile_network(network, said.append)
-    assert said == ["not compiling: no C++ compiler was found"]
-    assert network._compiled_call_impl is None
+    assert machine.lacks_compiler(torch.device(device)) == expected
+    for name in ("g++", "gcc"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o700)
+    assert machine.lacks_compiler(torch.device(device)) == ""
+
+
+def test_what_was_measured_is_kept_by_its_circumstances() -> None:
+    assert machine.remembered("speed", "here") is None
+    machine.remember("speed", "here", {"a": 1.5})
+    machine.remember("speed", "there", [2])
+    assert machine.remembered("speed", "here") == {"a": 1.5}
+    assert machine.remembered("speed", "there") == [2]
+    assert machine.remembered("another", "here") is None

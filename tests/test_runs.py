@@ -22,6 +22,7 @@ from ddpm_cli.data import ImageSet
 from ddpm_cli.denoiser import Denoiser
 from ddpm_cli.errors import ModelError, NumericsError, UsageError
 from ddpm_cli.runs import Run
+from ddpm_cli.runs import run as run_module
 
 NOISE = np.random.default_rng(3)
 RECIPE = TrainConfig(batch_size=4, warmup=2, ema=0.3, seed=5)  # three steps an epoch of the twelve photos
@@ -875,3 +876,49 @@ def test_a_picture_that_cannot_be_drawn_costs_nothing(
     run = finish(prepared(tmp_path / "run", recipe(photos)))
     assert checkpoint.read_info(run.model_path).training["step"] == 7
     assert "no samples" in (run.folder / "train.log").read_text(encoding="utf-8")
+
+
+# --- compiling -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every network that was to be compiled."""
+    found: list[object] = []
+    monkeypatch.setattr(run_module.machine, "compile_network", found.append)
+    monkeypatch.setattr(run_module.machine, "lacks_compiler", lambda _: "")
+    return found
+
+
+def test_a_run_that_goes_on_compiles_if_it_did_before(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: list[object]
+) -> None:
+    """Whatever a trial would say now: compiled kernels round otherwise, and a resumed run must not."""
+    for did in (True, False):
+        folder = tmp_path / str(did)
+        folder.mkdir()
+        monkeypatch.setattr(run_module, "pays", lambda *_, did=did: did)
+        run = prepared(folder, recipe(photos))
+        run.decide_compiling()
+        finish(run, stop_at=3)
+        assert len(compiled) == did
+        compiled.clear()
+        monkeypatch.setattr(run_module, "pays", lambda *_, did=did: not did)
+        run = prepared(folder, recipe(photos))
+        run.restore()
+        run.decide_compiling()
+        assert len(compiled) == did
+        compiled.clear()
+
+
+def test_compiling_without_a_compiler_is_a_warning(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: list[object]
+) -> None:
+    monkeypatch.setattr(run_module.machine, "lacks_compiler", lambda _: "C++")
+    run, said = prepared(tmp_path / "run", recipe(photos)), []
+    run.compiling, run.say = "on", said.append
+    (tmp_path / "run").mkdir()
+    run.decide_compiling()
+    assert said == ["warning: not compiling: no C++ compiler was found"]
+    assert not compiled
+    assert not run.compiled

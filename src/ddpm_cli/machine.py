@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -69,20 +69,15 @@ def bf16_is_fast() -> bool:
     Measured, not looked up: some processors have the instructions and are slower with them. The answer is kept in the
     cache, so that it is the same on every call and paid for once.
     """
-    key = f"convolution {processor()} torch {torch.__version__} threads {torch.get_num_threads()}"
-    path = paths.cache() / "bf16.json"
-    known: dict[str, object] = {}
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        known = dict(documents.read(path))
-    if isinstance(answer := known.get(key), bool):
+    key = f"convolution {circumstances()}"
+    if isinstance(answer := remembered("bf16", key), bool):
         return answer
     best = {torch.bfloat16: math.inf, torch.float32: math.inf}
     for _ in range(ROUNDS):
         for dtype in best:  # in turn, so that a busy moment of the machine meets both
             best[dtype] = min(best[dtype], _convolution_seconds(dtype))
     fast = best[torch.bfloat16] * CLEARLY_FASTER < best[torch.float32]
-    with contextlib.suppress(ResourceError):
-        files.write_bytes(path, json.dumps({**known, key: fast}).encode())
+    remember("bf16", key, fast)
     return fast
 
 
@@ -107,6 +102,43 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         lines = cpuinfo.read_text(encoding="ascii", errors="ignore").splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(filter(None, names), "") or platform.processor() or platform.machine()
+
+
+# --- what was measured once -----------------------------------------------------------------------------------------
+
+
+def circumstances(device: torch.device | None = None) -> str:
+    """What a measurement of speed depends on beside what is measured: processor or GPU, torch, threads."""
+    if device is not None and device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} torch {torch.__version__}"
+    return f"{processor()} torch {torch.__version__} threads {torch.get_num_threads()}"
+
+
+def remembered(what: str, key: str) -> object:
+    """What :func:`remember` kept; None where it is not known."""
+    return _remembered(what).get(key)
+
+
+def remember(what: str, key: str, value: object) -> None:
+    """Keep a measured value, plain JSON, in the cache, so that it is the same on every call and paid for once.
+
+    Args:
+        what: was measured, the name of its file.
+        key: the circumstances.
+        value: what was found.
+    """
+    with contextlib.suppress(ResourceError):
+        files.write_bytes(_measured(what), json.dumps({**_remembered(what), key: value}).encode())
+
+
+def _remembered(what: str) -> dict[str, object]:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return dict(documents.read(_measured(what)))
+    return {}
+
+
+def _measured(what: str) -> Path:
+    return paths.cache() / f"{what}.json"
 
 
 # --- threads and memory ---------------------------------------------------------------------------------------------
@@ -234,15 +266,17 @@ def compilers(on_cpu: bool) -> list[str]:
     return list(filter(shutil.which, wanted))
 
 
-def compile_network(network: torch.nn.Module, say: Callable[[str], None]) -> None:
-    """Compile a network in place; where there is no compiler, say so and go on without.
+def lacks_compiler(device: torch.device) -> str:
+    """Which compiler a network on a device would need and is not installed; empty: none is lacking."""
+    on_cpu = device.type == "cpu"
+    return "" if compilers(on_cpu) else "C++" if on_cpu else "C"
+
+
+def compile_network(network: torch.nn.Module) -> None:
+    """Compile a network in place, when it is first called; on a GPU its kernels are launched as one graph.
 
     Compiled kernels are kept in the cache below DDPM_HOME.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.cache() / "inductor"))
-    on_cpu = next(network.parameters()).device.type == "cpu"
-    if not compilers(on_cpu):
-        say(f"not compiling: no {'C++' if on_cpu else 'C'} compiler was found")
-        return
-    say("compiling the network; the first steps take long")
-    network.compile()
+    on_gpu = next(network.parameters()).device.type == "cuda"
+    network.compile(mode="reduce-overhead" if on_gpu else "default")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from ddpm_cli.config import (
     PRESETS,
     RECIPES,
     Budget,
+    Compiling,
     Loss,
     OnBadImage,
     RunConfig,
@@ -130,7 +131,8 @@ def train(
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     compiling: Annotated[
-        Literal["auto", "on", "off"], typer.Option("--compile", help="Compile the network; auto: off.")
+        Compiling,
+        typer.Option("--compile", help="Compile the network; auto: in long runs, if a short trial shows that it pays."),
     ] = "auto",
     seed: o.Seed = None,
     name: Annotated[
@@ -255,7 +257,13 @@ def _refuse_second(folder: Path) -> None:
 
 
 def _prepared(
-    folder: Path, config: RunConfig, device: Any, compiling: str, offline: bool, data_dir: Path | None, out: Output
+    folder: Path,
+    config: RunConfig,
+    device: Any,
+    compiling: Compiling,
+    offline: bool,
+    data_dir: Path | None,
+    out: Output,
 ) -> "Run":
     import torch
 
@@ -263,7 +271,7 @@ def _prepared(
     from ddpm_cli.runs import Run
 
     chosen = machine.choose_device(device)
-    run = Run(folder, config, chosen, offline, compiling == "on", data_dir, say=out.note, report=out.routine)
+    run = Run(folder, config, chosen, offline, compiling, data_dir, say=out.note, report=out.routine)
     with out.progress("reading", "bytes") as live:
         run.progress = lambda done, total: live.update(done, total, "")
         run.prepare()
@@ -325,6 +333,7 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
         else:
             _refuse_second(run.folder)  # somebody may have been quicker
         out.note(f"run {run.folder}")
+        run.decide_compiling()
         try:
             caught = _watch(run, out)
         except ResourceError as error:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ddpm_cli import __version__, checkpoint, config, data, files, machine, networks
 from ddpm_cli.checkpoint import Info
-from ddpm_cli.config import RunConfig, TrainConfig
+from ddpm_cli.config import Compiling, RunConfig, TrainConfig
 from ddpm_cli.data import ImageSet
 from ddpm_cli.errors import DdpmError, ModelError, NumericsError, UsageError
 from ddpm_cli.pixels import from_uint8, to_uint8
@@ -31,7 +31,7 @@ from ddpm_cli.runs.saves import Position
 from ddpm_cli.sampling import DiffusionModel
 from ddpm_cli.sampling.model import check_images, evaluation_mode
 from ddpm_cli.schedule import Schedule
-from ddpm_cli.training import Batches, StepReport, TrainState, train
+from ddpm_cli.training import Batches, Length, StepReport, TrainState, pays, seconds_a_step, train
 
 EVERY = 10  # steps between two looks at the loss; looking waits for the device
 BROKEN = 20  # skipped steps in a row after which a run gives up
@@ -80,7 +80,7 @@ class Run:
         config: what to train, and for how long.
         device: where.
         offline: never ask the network for data.
-        compiled: whether to compile the network.
+        compiling: whether to compile the network; auto: where it pays, and a run that goes on does as before.
         data_dir: where to look for data first.
         say: takes sentences for the user; they are written to train.log too.
         report: takes the line an epoch.
@@ -88,18 +88,20 @@ class Run:
 
     Attributes:
         stopped: set it to end the training after the step at hand, with everything saved.
+        compiled: whether the network is, once :meth:`decide_compiling` was called.
     """
 
     folder: Path
     config: RunConfig
     device: torch.device
     offline: bool = False
-    compiled: bool = False
+    compiling: Compiling = "auto"
     data_dir: Path | None = None
     say: Callable[[str], None] = lambda _: None
     report: Callable[[str], None] = lambda _: None
     progress: Callable[[int, int], None] = lambda _done, _all: None
     stopped: bool = False
+    compiled: bool = False
     best: Best | None = None
     # Images a second, of every EVERY steps; a thousand of them tell the speed.
     _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
@@ -124,7 +126,6 @@ class Run:
         conditional = bool(self.data.classes) and c.preset != "report" if c.conditional is None else c.conditional
         self.config = c = replace(c, conditional=conditional, precision=machine.PRECISIONS[dtype])
         classes = self.data.classes if conditional else ()
-        torch.manual_seed(c.train.seed)
         self.schedule = Schedule(c.schedule)
         network = config.network_for(c.preset, self.data.shape, len(classes), c.train.learns_variance)
         self.info = Info(
@@ -136,14 +137,19 @@ class Run:
             parameters=networks.count_parameters(network),
             flops=networks.count_flops(network),
         )
+        self.batches = self._batches(self.data, c.train)
+        self.state = self._fresh()
+        self._prepare_validation()
+
+    def _fresh(self) -> TrainState:
+        """A state before its first step, the same each time."""
+        recipe, precision = self.config.train, self.config.precision
+        torch.manual_seed(recipe.seed)
         denoiser = checkpoint.build_denoiser(self.info)
         denoiser.network.to(self.device).to(memory_format=torch.channels_last)
+        dtype = machine.choose_precision(precision, self.device)
         denoiser.autocast = None if dtype == torch.float32 else dtype
-        if self.compiled:
-            machine.compile_network(denoiser.network, self.say)
-        self.batches = self._batches(self.data, c.train)
-        self.state = TrainState.fresh(denoiser, c.train, c.budget.total_steps(self.batches.steps_per_epoch))
-        self._prepare_validation()
+        return TrainState.fresh(denoiser, recipe, self.config.budget.total_steps(self.batches.steps_per_epoch))
 
     def _load(self, split: data.Split, limit: int | None, offline: bool, say: Callable[[str], None]) -> ImageSet:
         return data.load(
@@ -201,14 +207,27 @@ class Run:
     def metrics_path(self) -> Path:
         return self.folder / "metrics.jsonl"
 
-    def seconds_a_step(self, steps: int = 6) -> float:
+    def decide_compiling(self) -> None:
+        """Compile the network if that was asked for or pays; to be called once, before training begins."""
+        if self.compiling != "auto":
+            self.compiled = self.compiling == "on"
+        elif self.state.step == 0:
+            budget, network = self.config.budget, json.dumps(config.to_dict(self.info.network), sort_keys=True)
+            recipe = f"{self.config.precision} {self.config.train.loss} {network}"
+            length = Length(self.state.steps, budget.minutes, self.info.flops)
+            self.compiled = pays(self._fresh, self.batches, self.config.train, length, recipe, self._log)
+        lacking = machine.lacks_compiler(self.device) if self.compiled else ""
+        if lacking:
+            self._log(f"warning: not compiling: no {lacking} compiler was found")
+            self.compiled = False
+        if self.compiled:
+            self._log("compiling the network; the first steps take long")
+            machine.compile_network(self.state.denoiser.network)
+
+    def seconds_a_step(self) -> float:
         """How long a step takes here, measured on a few of them and then forgotten: changes the state, so use it for
         a run that is not going to be trained."""
-        times = []
-        for report in train(replace(self.state, steps=steps), self.batches, self.config.train):
-            float(report.loss)
-            times.append(time.perf_counter())
-        return statistics.median(np.diff(times))
+        return seconds_a_step(self.state, self.batches, self.config.train)
 
     # --- training ---
 
@@ -394,6 +413,7 @@ class Run:
             images_per_second=records.finite(self.images_per_second),
             data=self._fingerprint(),
             validated_on=self.validated_on,
+            compiled=self.compiled,
         )
         info = replace(self.info, training=training)
         self.info = saves.write(self.folder, self.state.tensors(), position, self.config, info)
@@ -472,6 +492,7 @@ class Run:
         self.state.skipped.fill_(position.skipped)
         self.state.broken.fill_(position.broken)
         self._seconds = position.seconds
+        self.compiled = position.compiled
 
     def _choose_budget(self, position: Position, saved: RunConfig) -> None:
         if self.config.budget.minutes is not None:  # else its steps are known already

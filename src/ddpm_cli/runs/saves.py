@@ -45,6 +45,7 @@ class Position:
         images_per_second: median; None: not known.
         data: :func:`fingerprint` of the images; empty where an early version did not say.
         validated_on: what the validation loss is of.
+        compiled: whether the network was compiled, which rounds otherwise.
     """
 
     step: int
@@ -56,6 +57,7 @@ class Position:
     images_per_second: float | None = None
     data: str = ""
     validated_on: str = ""
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         fine = 0 <= self.step <= (self.step if self.steps is None else self.steps)

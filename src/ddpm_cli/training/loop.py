@@ -80,12 +80,15 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
     parameters = [p for p in state.denoiser.parameters() if p.requires_grad]
     buffers = list(state.denoiser.buffers())  # the running statistics of batch norm
     state.denoiser.train()
+    on_graphs = parameters[0].device.type == "cuda" and state.denoiser.network._compiled_call_impl is not None
     while state.steps is None or state.step < state.steps:
         lr = learning_rate(state.step, state.steps, config)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         batch = batches(state.step)
         torch.manual_seed(batch.seed)
+        if on_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last step computed may be overwritten
         before = [buffer.clone() for buffer in buffers]
         loss = _backward(state, batch, config)
         gradients = [p.grad for p in parameters if p.grad is not None]
