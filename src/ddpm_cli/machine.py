@@ -5,6 +5,7 @@ Invariant: what a container may use counts, not what the machine around it has.
 
 import contextlib
 import json
+import logging
 import math
 import os
 import platform
@@ -212,6 +213,13 @@ def memory(root: Path = ROOT) -> tuple[int | None, int | None]:
     return min(known[0], default=None), min(known[1], default=None)
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free where a device keeps its tensors; None: not known."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return memory()[1]  # MPS shares the machine's
+
+
 def _groups(controller: str, root: Path) -> Iterator[Path]:
     """The folders that tell the limits of this process's control groups, from its own to the outermost one visible.
 
@@ -278,5 +286,6 @@ def compile_network(network: torch.nn.Module) -> None:
     Compiled kernels are kept in the cache below DDPM_HOME.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.cache() / "inductor"))
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns that a CPU is no GPU
     on_gpu = next(network.parameters()).device.type == "cuda"
     network.compile(mode="reduce-overhead" if on_gpu else "default")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_cli import machine
 from ddpm_cli.config import ScheduleConfig, Times, TrainConfig
 from ddpm_cli.schedule import Schedule
 from ddpm_cli.seeds import generator
@@ -176,3 +177,19 @@ def test_logit_normal_follows_its_distribution() -> None:
     # P(sigmoid(n) < u) = Phi(logit(u)): quartiles of a normal at -0.67449, 0, 0.67449
     quartiles = [1000 / (1 + np.exp(-z)) for z in (-0.67449, 0, 0.67449)]
     assert np.quantile(t, [0.25, 0.5, 0.75]) == pytest.approx(quartiles, abs=8)
+
+
+@pytest.mark.parametrize("free", [None, 2 * 20 * 64, 2 * 20 * 64 - 1, 0])  # of 20 images of 8 x 8, twice
+def test_images_that_do_not_fit_are_read_ahead_and_nobody_notices(
+    monkeypatch: pytest.MonkeyPatch, free: int | None
+) -> None:
+    images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
+    config = TrainConfig(batch_size=8)
+    cpu = torch.device("cpu")
+    whole = Batches(images, None, 0, SCHEDULE, config, cpu)
+    monkeypatch.setattr(machine, "free_memory", lambda _: free)
+    found = Batches(images, None, 0, SCHEDULE, config, cpu)
+    assert (found._ahead is None) == (free is None or free == 2 * 20 * 64)
+    for step in (0, 1, 2, 3, 1, 7, 8):  # over the end of an epoch, back, and on
+        for mine, expected in zip(found(step)[:1], whole(step)[:1], strict=True):
+            assert torch.equal(mine, expected)

@@ -5,12 +5,14 @@ what an unbroken one sees. The whole batch is drawn first; parts of it are slice
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm_cli import machine
 from ddpm_cli.config import Times, TrainConfig
 from ddpm_cli.denoiser import Chain, Condition, last_variance
 from ddpm_cli.forward import as_tensors
@@ -51,7 +53,8 @@ class Batches:
         classes: number of classes; the index `classes` stands for "no label".
         schedule: gives the levels.
         config: batch size, seed, distribution of t, share of labels dropped, whether the bound is wanted.
-        device: where the batches are wanted; the images are moved there once.
+        device: where the batches are wanted. The images are moved there once if they fit; else each batch is read
+            while the step before it is computed.
     """
 
     def __init__(
@@ -63,7 +66,10 @@ class Batches:
         config: TrainConfig,
         device: torch.device,
     ) -> None:
-        self.images = images.to(device)
+        free = machine.free_memory(device)
+        fits = free is None or images.nbytes <= ROOM * free
+        self.images = images.to(device) if fits else images  # on a CPU it stays the map of a file that it is
+        self._ahead = None if fits else _Ahead(images, device)
         self.labels = labels.to(device) if labels is not None else None
         self.classes, self.schedule, self.config, self.device = classes, schedule, config, device
         self.steps_per_epoch = -(-len(images) // config.batch_size)
@@ -74,10 +80,15 @@ class Batches:
     def __call__(self, step: int) -> Batch:
         """The batch of a step, 0 the first."""
         config = self.config
-        rows = torch.from_numpy(self.rows(step)).to(self.device, non_blocking=True)
+        chosen = torch.from_numpy(self.rows(step))
+        rows = chosen.to(self.device, non_blocking=True)
         draw = generator("train", config.seed, step)
         t = draw_times(config.times, config.batch_size, self.schedule.timesteps, draw)
-        x_0 = self.images[rows].to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
+        if self._ahead is None:
+            pixels = self.images[rows]
+        else:
+            pixels = self._ahead.take(step, chosen, torch.from_numpy(self.rows(step + 1)))
+        x_0 = pixels.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1)
         self._noise.manual_seed(int(draw.integers(2**63)))
         eps = torch.empty_like(x_0).normal_(generator=self._noise)
         condition = {}
@@ -99,6 +110,39 @@ class Batches:
             self._order = (epoch, generator("order", self.config.seed, epoch).permutation(len(self.images)))
         size = self.config.batch_size
         return self._order[1][np.arange(place * size, (place + 1) * size) % len(self.images)]
+
+
+ROOM = 0.5  # of the free memory, that the images may take; the network needs the rest
+
+
+class _Ahead:
+    """Reads the images of a step while the step before it is computed, so that a disk or a bus is not waited for.
+
+    Args:
+        images: (N, C, H, W) uint8, on the CPU.
+        device: where they are wanted.
+    """
+
+    def __init__(self, images: Tensor, device: torch.device) -> None:
+        self.images, self.device = images, device
+        self._reader = ThreadPoolExecutor(1, "reader")
+        self._step, self._read = -1, Future[Tensor]()
+
+    def take(self, step: int, rows: Tensor, later: Tensor) -> Tensor:
+        """The images of a step, (B, C, H, W) uint8 on the device; begins to read those of the step after it.
+
+        Args:
+            step: its number.
+            rows: which images make it up.
+            later: those of the step after it.
+        """
+        pixels = self._read.result() if step == self._step else self._gather(rows)
+        self._step, self._read = step + 1, self._reader.submit(self._gather, later)
+        return pixels.to(self.device, non_blocking=True)
+
+    def _gather(self, rows: Tensor) -> Tensor:
+        pixels = self.images[rows]
+        return pixels.pin_memory() if self.device.type == "cuda" else pixels
 
 
 def draw_times(times: Times, count: int, timesteps: int, draw: np.random.Generator) -> Floats:
