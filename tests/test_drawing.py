@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ddpm_cli import drawing
 from ddpm_cli.checkpoint import Info
@@ -26,3 +27,11 @@ def test_samples_a_standard_deviation_brighter_than_the_data_are_unlike_it(grey:
 @pytest.mark.parametrize("data", [{}, {"mean": None, "std": 1.0}, {"mean": "dark", "std": 1}, {"name": "pets"}])
 def test_a_model_that_does_not_know_its_data_is_not_judged(data: dict[str, object]) -> None:
     assert drawing.unlike(np.zeros((1, 1, 8, 8), np.uint8), described(data)) is None
+
+
+@pytest.mark.parametrize(
+    ("gflop", "expected"), [(0, 64), (0.02, 64), (0.19, 64), (0.78, 32), (1.6, 16), (3.1, 8), (100, 8), (1e290, 8)]
+)
+def test_a_large_network_sees_fewer_images_at_once_on_a_cpu(gflop: float, expected: int) -> None:
+    assert drawing.inner_batch(int(gflop * 1e9), torch.device("cpu")) == expected
+    assert drawing.inner_batch(int(gflop * 1e9), torch.device("cuda")) == 64

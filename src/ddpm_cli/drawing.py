@@ -1,11 +1,13 @@
 """Images drawn from a model as pixels, with the way they came and where they come from."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ddpm_cli import __version__, checkpoint, machine
 from ddpm_cli.checkpoint import Info, Weights
@@ -15,7 +17,9 @@ from ddpm_cli.pixels import Pixels, from_uint8, to_uint8
 from ddpm_cli.sampling import DiffusionModel, Step
 from ddpm_cli.sampling.model import check_images, evaluation_mode
 
-INNER_CPU, INNER_GPU = 16, 64  # images the network sees at once: enough to keep the processor busy, few to waste
+INNER = 64  # images the network sees at once: enough to keep a processor busy, few to waste where one is drawn
+WORK = 2.5e10  # FLOP that keep a CPU busy: a large network needs fewer images for it, down to LEAST
+LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,23 @@ def ready(
         denoiser=evaluation_mode(loaded.denoiser, chosen, dtype),
         sampler=sampler or info.sampler,
         batch_size=batch_size,
-        inner_batch=INNER_CPU if chosen.type == "cpu" else INNER_GPU,
+        inner_batch=inner_batch(info.flops, chosen),
     )
     return Ready(model, info, weights or info.weights[0], machine.PRECISIONS[dtype])
+
+
+def inner_batch(flops: int, device: torch.device) -> int:
+    """How many images a network sees at once on a device; a power of 2.
+
+    A question of the network, never of how many images are wanted: so an image is the same among any others.
+
+    Args:
+        flops: of the network for one image.
+        device: where.
+    """
+    if device.type != "cpu" or flops <= 0:
+        return INNER
+    return min(INNER, max(LEAST, 1 << max(0, round(math.log2(WORK) - math.log2(flops)))))
 
 
 @dataclass(frozen=True)

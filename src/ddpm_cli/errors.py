@@ -61,3 +61,11 @@ def unknown_name(what: str, found: str, known: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
     guess = f"Did you mean {near[0]}? " if near else ""
     return UsageError(f"unknown {what} {found!r}", f"{guess}Known: {', '.join(names)}.")
+
+
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")  # of a GPU; of the system, as torch says it
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of a device or of the system."""
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in NO_MEMORY)

@@ -146,6 +146,32 @@ def test_inner_batches_are_the_direct_call(count: int, levels: str) -> None:
     assert set(sizes[:-1]) == {4}
 
 
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()])
+def test_where_memory_runs_out_batches_are_halved_for_good(error: Exception) -> None:
+    sizes = []
+
+    def direct(x_t: Tensor, _: Level[Tensor], __: Condition) -> Prediction:
+        sizes.append(len(x_t))
+        if len(x_t) > 3:
+            raise error
+        return Prediction(2 * x_t)
+
+    asked, x = InnerBatches(direct, 8), torch.randn(5, 1, 2, 2)
+    for _ in range(2):
+        assert torch.equal(asked(x, LEVEL, {}).clean, 2 * x)
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 2]
+
+
+def test_a_single_image_too_large_for_memory_and_other_errors_are_raised() -> None:
+    for error in (RuntimeError("not enough memory: you tried to allocate 3 bytes"), RuntimeError("shapes differ")):
+
+        def direct(*_: object, error: Exception = error) -> Prediction:
+            raise error
+
+        with pytest.raises(RuntimeError, match=str(error)):
+            InnerBatches(direct, 4)(torch.randn(5, 1, 2, 2), LEVEL, {})
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_images_that_are_not_finite_are_refused(bad: float) -> None:
     x = torch.rand(3, 1, 4, 4)

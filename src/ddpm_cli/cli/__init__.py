@@ -24,7 +24,7 @@ from ddpm_cli.cli import data, doctor, models, noise, sample, schedule, train
 from ddpm_cli.cli import eval as eval_
 from ddpm_cli.cli._options import EXAMPLES, read_settings
 from ddpm_cli.cli._output import ReaderGone, forget, stdout_failed
-from ddpm_cli.errors import DdpmError, ResourceError, UsageError
+from ddpm_cli.errors import DdpmError, ResourceError, UsageError, is_lack_of_memory
 
 __all__ = ["app", "entry", "main"]
 
@@ -113,14 +113,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError) and (error.errno in NO_ROOM or not sys.stdout.writable()):
             failure = stdout_failed(error)
             return _report(failure.message, failure.hint, failure.exit_code)
-        if any(word in str(error).lower() for word in NO_MEMORY):
+        if is_lack_of_memory(error):
             return _report("the device ran out of memory", "Use a smaller --batch-size.", ResourceError.exit_code)
         traceback.print_exc()
         return _report(f"this is a bug: {error!r}", "Please report it with the lines above.", 1)
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")  # of a GPU; of the system, as torch says it
 
 
 def _guess(message: str) -> str:

@@ -23,6 +23,7 @@ from ddpm_cli import __version__, checkpoint, config, data, files, machine, netw
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import Compiling, RunConfig, TrainConfig
 from ddpm_cli.data import ImageSet
+from ddpm_cli.drawing import inner_batch
 from ddpm_cli.errors import DdpmError, ModelError, NumericsError, UsageError
 from ddpm_cli.pixels import from_uint8, to_uint8
 from ddpm_cli.render import grid, images
@@ -570,7 +571,8 @@ class Run:
         weights = {name: value.clone() for name, value in self.state.best_weights.items()}
         denoiser.network.load_state_dict(weights, assign=True)
         ready = evaluation_mode(denoiser, self.device, torch.float32)
-        return DiffusionModel(ready, self.schedule, self.info.shape, self.info.classes, self.info.sampler)
+        about, at_once = self.info, inner_batch(self.info.flops, self.device)
+        return DiffusionModel(ready, self.schedule, about.shape, about.classes, about.sampler, inner_batch=at_once)
 
     def _validations(self, lines: list[records.Line]) -> tuple[list[int], list[float]] | None:
         """Steps and validation losses, where there are some."""

@@ -28,7 +28,7 @@ class Step(NamedTuple):
     clean: Tensor
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def sample(
     denoiser: Denoises,
     x_T: Tensor,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ddpm_cli.config import SamplerConfig, Shape
 from ddpm_cli.denoiser import Clip, Condition, Denoiser, Denoises, Guide, Prediction
-from ddpm_cli.errors import ModelError, NumericsError, UsageError
+from ddpm_cli.errors import ModelError, NumericsError, UsageError, is_lack_of_memory
 from ddpm_cli.forward import as_tensors
 from ddpm_cli.sampling.draws import SeededDraw
 from ddpm_cli.sampling.loop import Step, sample
@@ -36,13 +37,24 @@ class InnerBatches:
     """Asks a denoiser in batches of one fixed size, the last one filled up.
 
     Kernels and their rounding depend on the batch size; with this they do not, so an image comes out the same
-    whichever batch it was part of, in low precision too.
+    whichever batch it was part of, in low precision too. Where memory runs out, the size is halved for good.
     """
 
     def __init__(self, denoiser: Denoises, size: int) -> None:
         self.denoiser, self.size = denoiser, size
 
     def __call__(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        while True:
+            try:
+                return self._ask(x_t, level, condition)
+            except (RuntimeError, MemoryError) as error:
+                if self.size == 1 or not is_lack_of_memory(error):
+                    raise
+            self.size //= 2  # after the handler, whose traceback holds what was allocated
+            if x_t.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _ask(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
         count = len(x_t)
         rows = torch.arange(-(-count // self.size) * self.size, device=x_t.device).clamp(max=count - 1)
         answers = []
@@ -78,6 +90,11 @@ class DiffusionModel:
     batch_size: int = 64
     inner_batch: int = 16
 
+    @cached_property
+    def _asked_in_batches(self) -> InnerBatches:
+        """One for all walks, so that what memory allows is found out once."""
+        return InnerBatches(self.denoiser, self.inner_batch)
+
     @property
     def device(self) -> torch.device:
         return next(self.denoiser.parameters()).device
@@ -99,7 +116,7 @@ class DiffusionModel:
             raise UsageError("guidance needs a model with classes, and this one has none", "Leave out --guidance.")
         chosen = rule(config, self.denoiser.learned_variance)
         draw = SeededDraw(seed, images, self.shape, self.device)
-        denoiser: Denoises = InnerBatches(self.denoiser, self.inner_batch)
+        denoiser: Denoises = self._asked_in_batches
         if config.guidance != 1:
             denoiser = Guide(denoiser, config.guidance, {"label": len(self.classes)})
         if config.clip:
