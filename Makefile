@@ -67,9 +67,12 @@ faults: $(VENV)/editable  ## kill, starve and feed garbage, for many minutes; pr
 slow: $(VENV)/editable  ## all tests, the slow ones too
 	$(PYTEST) -m '' --timeout 1800
 
-bench: $(VENV)/editable  ## measure on this machine, which should have nothing else to do
-	$(RUN) benchmarks/saving.py
-	$(RUN) benchmarks/training.py
+bench: $(VENV)/editable build/peers  ## measure, for an hour, on a machine with nothing else to do; writes into docs/
+	$(RUN) benchmarks/write.py
+
+build/peers: benchmarks/peers.txt | $(RUN)
+	rm -rf $@
+	$(PIP) install --no-deps --target $@ -r $<
 
 dist: $(VENV)/editable  ## build the sdist and the wheel into dist/ and verify them
 	rm -rf dist

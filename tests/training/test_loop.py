@@ -350,3 +350,42 @@ def test_the_scale_is_halved_at_every_overflow() -> None:
     next(state.denoiser.parameters()).register_hook(lambda gradient: gradient * math.inf)
     assert [int(report.broken) for report in run(state, config, 2)] == [1, 2]
     assert state.scale.tolist() == [256, 0]
+
+
+def textbook(denoiser: Denoiser, work: Batches, config: TrainConfig, steps: int) -> list[float]:
+    """The losses of the plain loop: contiguous float32, and an optimizer that goes from tensor to tensor."""
+    optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.lr, weight_decay=0, foreach=False)
+    losses = []
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, config)
+        batch = work(step)
+        x_t = q_sample(batch.x_0.contiguous(), batch.level, batch.eps.contiguous())
+        v = batch.level.signal.view(-1, 1, 1, 1) * batch.eps - batch.level.noise.view(-1, 1, 1, 1) * batch.x_0
+        answer = denoiser.network(x_t, batch.level.t - 1, batch.condition)
+        loss = (answer - v).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), config.clip, foreach=False)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize(("precision", "apart"), [(None, 0.01), (torch.bfloat16, 0.03)], ids=["float32", "bf16"])
+def test_the_fast_loop_learns_what_the_plain_one_learns(precision: torch.dtype | None, apart: float) -> None:
+    """Draw for draw: the loss, averaged over 50 steps, after 200 of them; of images that can be learned in part."""
+    config, steps = TrainConfig(batch_size=16, warmup=20, times="uniform", ema=0, label_drop=0), 200
+    network = replace(UNET, time="level")
+    grey = torch.linspace(0, 255, 8)[None, None, :, None] * torch.linspace(0.2, 1, 40)[:, None, None, None]
+    images = grey.expand(40, 1, 8, 8).to(torch.uint8)
+    work = Batches(images, torch.arange(40) % 3, 3, SCHEDULE, config, CPU)
+    expected = textbook(fresh(network, config, steps).denoiser, work, config, steps)
+    state = fresh(network, config, steps)
+    state.denoiser.network.to(memory_format=torch.channels_last)
+    state.denoiser.autocast = precision
+    state = TrainState.fresh(state.denoiser, config, steps)
+    found = [float(report.loss) for report in train(state, work, config)]
+    assert expected[-1] < 0.5 * expected[0]
+    for end in (50, 100, 150, 200):
+        mean, wanted = (sum(losses[end - 50 : end]) / 50 for losses in (found, expected))
+        assert mean == pytest.approx(wanted, rel=apart)

@@ -1,0 +1,224 @@
+"""Everybody who is measured: trainings and samplings of this project, of the plain loop, and of the peers.
+
+Each runs in a process of its own, so that none profits from another's settings:
+
+    python benchmarks/contenders.py NAME
+
+It prints a line when it is warm, the GFLOP of its network for one image forward; then for every number on stdin it does
+so many pieces of work and prints its images a second; and at the end of stdin the most memory it had, in MB.
+"""
+
+import importlib
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm_cli import drawing, machine, networks
+from ddpm_cli.config import RECIPES, NetworkConfig, SamplerConfig, ScheduleConfig, Shape, network_for
+from ddpm_cli.denoiser import Denoiser
+from ddpm_cli.sampling import DiffusionModel
+from ddpm_cli.sampling.model import evaluation_mode
+from ddpm_cli.schedule import Schedule
+from ddpm_cli.training import Batches, TrainState, train
+
+SCHEDULE = Schedule(ScheduleConfig("linear"))
+CPU = torch.device("cpu")
+DRAWN, EVALUATIONS = 32, 10  # images and network evaluations of a piece of sampling
+Network = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass
+class Contender:
+    """Somebody's work.
+
+    Attributes:
+        flops: of the network for one image forward.
+        images: of a piece of work.
+        work: does a piece and waits for it.
+    """
+
+    flops: float
+    images: int
+    work: Callable[[], object]
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def plain(network: nn.Module, answer: Network, batch: int, shape: Shape, tuned: bool = False) -> Contender:
+    """The loop of the report: draw t and noise, mean squared error of eps, Adam, float32.
+
+    Tuned: channels last, fused AdamW, and bf16 where the processor is fast in it.
+    """
+    fast = tuned and machine.choose_precision("auto", CPU) == torch.bfloat16
+    network = network.train()
+    if tuned:
+        network = network.to(memory_format=torch.channels_last)
+    make: Any = torch.optim.AdamW if tuned else torch.optim.Adam
+    optimizer = make(network.parameters(), lr=2e-4, **({"fused": True} if tuned else {}))
+    images = torch.from_numpy(pixels(shape)).float() / 127.5 - 1
+    abars = torch.from_numpy(SCHEDULE.abars[1:]).float()
+
+    def step() -> None:
+        x_0 = images[torch.randint(len(images), (batch,))]
+        if tuned:
+            x_0 = x_0.to(memory_format=torch.channels_last)
+        t = torch.randint(len(abars), (batch,))
+        eps = torch.randn_like(x_0)
+        abar = abars[t].view(-1, 1, 1, 1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            out = answer(abar.sqrt() * x_0 + (1 - abar).sqrt() * eps, t)
+        loss = F.mse_loss(out.float(), eps)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return Contender(flops(answer, shape), batch, step)
+
+
+def ours(preset: str, batch: int, shape: Shape, precision: str = "auto", compiled: bool = False) -> Contender:
+    """Training as ``ddpm train`` does it."""
+    machine.use_available_threads()
+    recipe = replace(RECIPES["report" if preset == "report" else "default"][0], batch_size=batch)
+    config = network_for(preset, shape, 0)
+    network = networks.build(config).to(memory_format=torch.channels_last)
+    denoiser = Denoiser(network, recipe.target, config.time)
+    dtype = machine.choose_precision(precision, CPU)  # type: ignore[arg-type]
+    denoiser.autocast = None if dtype == torch.float32 else dtype
+    if compiled:
+        machine.compile_network(network)
+    batches = Batches(torch.from_numpy(pixels(shape)), None, 0, SCHEDULE, recipe, CPU)
+    steps = train(TrainState.fresh(denoiser, recipe, 10**9), batches, recipe)
+    return Contender(networks.count_flops(config), batch, lambda: float(next(steps).loss))
+
+
+def pixels(shape: Shape) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Random images, (N, C, H, W): the speed does not depend on what is to be seen."""
+    return np.random.default_rng(0).integers(0, 256, (2048, *shape), dtype=np.uint8)
+
+
+def flops(answer: Network, shape: Shape) -> float:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        answer(torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64))
+    return float(counter.get_total_flops())
+
+
+# --- networks --------------------------------------------------------------------------------------------------------
+
+
+def own_network(preset: str, shape: Shape) -> tuple[nn.Module, Network]:
+    network = networks.build(network_for(preset, shape, 0))
+    return network, lambda x, t: network(x, t.float(), {})
+
+
+def diffusers_network(shape: Shape) -> tuple[nn.Module, Network]:
+    """UNet2DModel with its own blocks, at widths that make its work that of the report's network."""
+    peer = importlib.import_module("diffusers").UNet2DModel(
+        sample_size=shape[1],
+        in_channels=shape[0],
+        out_channels=shape[0],
+        block_out_channels=(64, 128, 256),
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+    return peer, lambda x, t: peer(x, t).sample
+
+
+def lucidrains_network(shape: Shape) -> tuple[nn.Module, Network]:
+    """Unet of denoising-diffusion-pytorch, likewise."""
+    peer = importlib.import_module("denoising_diffusion_pytorch").Unet(dim=74, dim_mults=(1, 2, 4), channels=shape[0])
+    return peer, peer
+
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
+
+def our_sampling(preset: str, shape: Shape) -> Contender:
+    """Drawing as ``ddpm sample`` does it, with DDIM, from a network that knows nothing."""
+    machine.use_available_threads()
+    config: NetworkConfig = network_for(preset, shape, 0)
+    dtype = machine.choose_precision("auto", CPU)
+    denoiser = evaluation_mode(Denoiser(networks.build(config), "v", config.time), CPU, dtype)
+    work = networks.count_flops(config)
+    sampler = SamplerConfig("ddim", steps=EVALUATIONS)
+    model = DiffusionModel(denoiser, SCHEDULE, shape, (), sampler, inner_batch=drawing.inner_batch(work, CPU))
+
+    def draw() -> None:
+        for _ in model.walk(0, range(DRAWN)):
+            pass
+
+    return Contender(work, DRAWN, draw)
+
+
+def diffusers_sampling(shape: Shape) -> Contender:
+    """Its DDIM pipeline, float32, as it comes."""
+    network, answer = diffusers_network(shape)
+    peer = importlib.import_module("diffusers")
+    pipeline = peer.DDIMPipeline(network.eval(), peer.DDIMScheduler())
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw() -> None:
+        pipeline(batch_size=DRAWN, num_inference_steps=EVALUATIONS, output_type="np")
+
+    return Contender(flops(answer, shape), DRAWN, draw)
+
+
+def lucidrains_sampling(shape: Shape) -> Contender:
+    """Its GaussianDiffusion with as many sampling steps, which is DDIM, float32, as it comes."""
+    network, answer = lucidrains_network(shape)
+    module = importlib.import_module("denoising_diffusion_pytorch")
+    process = module.GaussianDiffusion(network, image_size=shape[1], timesteps=1000, sampling_timesteps=EVALUATIONS)
+    return Contender(flops(answer, shape), DRAWN, lambda: process.eval().sample(batch_size=DRAWN))
+
+
+# --- by name ---------------------------------------------------------------------------------------------------------
+
+
+def make(name: str) -> Contender:
+    """A contender by its name: WHO:WHAT:BATCH:SIDE, as ``ddpm:report:64:28``."""
+    who, what, batch, side = name.split(":")
+    shape, size = (1, int(side), int(side)), int(batch)
+    match who:
+        case "plain":
+            return plain(*own_network(what, shape), size, shape)
+        case "ddpm" | "ddpm-float32" | "ddpm-compiled":
+            precision = "float32" if who == "ddpm-float32" else "auto"
+            return ours(what, size, shape, precision, compiled=who == "ddpm-compiled")
+        case "diffusers" | "diffusers-tuned":
+            return plain(*diffusers_network(shape), size, shape, tuned=who.endswith("tuned"))
+        case "lucidrains" | "lucidrains-tuned":
+            return plain(*lucidrains_network(shape), size, shape, tuned=who.endswith("tuned"))
+        case "ddpm-sampling":
+            return our_sampling(what, shape)
+        case "diffusers-sampling":
+            return diffusers_sampling(shape)
+        case "lucidrains-sampling":
+            return lucidrains_sampling(shape)
+    raise SystemExit(f"unknown contender {name}")
+
+
+def main(name: str) -> None:
+    contender = make(name)
+    for _ in range(3):  # compiling, and the first touch of memory
+        contender.work()
+    print(contender.flops / 1e9, flush=True)
+    for line in sys.stdin:
+        begun = time.perf_counter()
+        for _ in range(int(line)):
+            contender.work()
+        print(int(line) * contender.images / (time.perf_counter() - begun), flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
