@@ -17,9 +17,9 @@ SCRIPTS = {
     "training.py": [],
     "sampling.py": [],
     "start_up.py": [],
-    "agreement.py": [],
-    "saving.py": [],
     "scaling.py": ["9", str(DOCS / "images" / "performance.png")],
+    "saving.py": [],
+    "agreement.py": [],
 }
 
 

@@ -1,0 +1,38 @@
+"""The nearest neighbour is the nearest, and a copy is known by the second."""
+
+import numpy as np
+import pytest
+
+from ddpm_cli.metrics import nearest
+from ddpm_cli.metrics.nearest import blocks, neighbours
+
+DRAW = np.random.default_rng(0)
+
+
+def test_the_nearest_is_found_pixel_by_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "ROWS", 4)
+    images, others = (DRAW.integers(0, 256, (n, 1, 5, 5), dtype=np.uint8) for n in (10, 30))
+    found = neighbours(images, others)
+    for i, image in enumerate(images):
+        apart = [np.sqrt(np.mean((image.astype(float) - other) ** 2)) for other in others]
+        assert found.index[i] == np.argmin(apart)
+        assert found.distance[i] == pytest.approx(min(apart))
+        first, second = sorted(apart)[:2]
+        assert found.copied[i] == (first < second / 3)
+
+
+def test_copies_are_known_even_with_a_little_noise() -> None:
+    others = DRAW.integers(0, 256, (50, 1, 8, 8), dtype=np.uint8)
+    noisy = (others[:20].astype(int) + DRAW.integers(-3, 4, others[:20].shape)).clip(0, 255).astype(np.uint8)
+    found = neighbours(np.concatenate([others[:20], noisy]), others)
+    assert found.copied.all()
+    assert (found.index == np.tile(np.arange(20), 2)).all()
+    assert (found.distance[:20] == 0).all()
+    assert not neighbours(DRAW.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8), others).copied.any()
+
+
+def test_blocks_are_squared_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "ROWS", 3)
+    a, b = DRAW.standard_normal((8, 4)), DRAW.standard_normal((5, 4))
+    found = np.concatenate([squares for _, squares in blocks(a, b)])
+    np.testing.assert_allclose(found, ((a[:, None] - b) ** 2).sum(2), atol=1e-12)
