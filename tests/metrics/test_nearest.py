@@ -15,7 +15,7 @@ def test_the_nearest_is_found_pixel_by_pixel(monkeypatch: pytest.MonkeyPatch) ->
     found = neighbours(images, others)
     for i, image in enumerate(images):
         apart = [np.sqrt(np.mean((image.astype(float) - other) ** 2)) for other in others]
-        assert found.index[i] == np.argmin(apart)
+        assert found.which[i] == np.argmin(apart)
         assert found.distance[i] == pytest.approx(min(apart))
         first, second = sorted(apart)[:2]
         assert found.copied[i] == (first < second / 3)
@@ -26,7 +26,7 @@ def test_copies_are_known_even_with_a_little_noise() -> None:
     noisy = (others[:20].astype(int) + DRAW.integers(-3, 4, others[:20].shape)).clip(0, 255).astype(np.uint8)
     found = neighbours(np.concatenate([others[:20], noisy]), others)
     assert found.copied.all()
-    assert (found.index == np.tile(np.arange(20), 2)).all()
+    assert (found.which == np.tile(np.arange(20), 2)).all()
     assert (found.distance[:20] == 0).all()
     assert not neighbours(DRAW.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8), others).copied.any()
 

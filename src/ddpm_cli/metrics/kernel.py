@@ -31,9 +31,9 @@ def kernel_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> KernelD
     References:
         Gretton et al. 2012, lemma 6; Binkowski et al. 2018, section 4; Efron and Stein 1981 for the jackknife.
     """
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    within_a, within_b = _sums(a, a) - _own(a), _sums(b, b) - _own(b)
-    across_a, across_b = _sums(a, b), _sums(b, a)
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    within_a, within_b = _sums(x, x) - _own(x), _sums(y, y) - _own(y)
+    across_a, across_b = _sums(x, y), _sums(y, x)
     n, m = len(a), len(b)
     inside_a, inside_b, between = within_a.sum(), within_b.sum(), across_a.sum()
     value = inside_a / (n * (n - 1)) + inside_b / (m * (m - 1)) - 2 * between / (n * m)

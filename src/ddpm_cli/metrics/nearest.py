@@ -14,12 +14,12 @@ class Neighbours(NamedTuple):
     """Of each of N images.
 
     Attributes:
-        index: which image of the others is its nearest, (N,).
+        which: of the others is its nearest, (N,).
         distance: how far that is, (N,) float64: the root of the mean squared difference of pixels, 0..255.
         copied: whether it is so much nearer than the second nearest that the image counts as its copy, (N,) bool.
     """
 
-    index: NDArray[np.int64]
+    which: NDArray[np.int64]
     distance: NDArray[np.float64]
     copied: NDArray[np.bool_]
 
@@ -37,7 +37,7 @@ def neighbours(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> Neighbou
         Yoon, Choi, Kwon and Ryu 2023, Diffusion probabilistic models generalize when they fail to memorize.
     """
     flat, around = images.reshape(len(images), -1), others.reshape(len(others), -1)
-    index = np.empty(len(flat), np.int64)
+    which = np.empty(len(flat), np.int64)
     squares = np.empty((len(flat), 2))
     for rows, about in blocks(flat, around, np.float32):
         two = np.argpartition(about, 1, axis=1)[:, :2]
@@ -45,10 +45,10 @@ def neighbours(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> Neighbou
         apart = flat[rows, None].astype(np.int64) - around[two]
         exact = (apart * apart).sum(2)
         order = exact.argsort(1, kind="stable")
-        index[rows] = np.take_along_axis(two, order[:, :1], 1)[:, 0]
+        which[rows] = np.take_along_axis(two, order[:, :1], 1)[:, 0]
         squares[rows] = np.take_along_axis(exact, order, 1)
     distance = np.sqrt(squares / flat.shape[1])
-    return Neighbours(index, distance[:, 0], distance[:, 0] < COPY * distance[:, 1])
+    return Neighbours(which, distance[:, 0], distance[:, 0] < COPY * distance[:, 1])
 
 
 def blocks(

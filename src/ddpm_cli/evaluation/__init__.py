@@ -1,0 +1,108 @@
+"""Judging a model, or any set of images, against real ones.
+
+Invariant: a figure never goes without its protocol: what was judged, how many, how they were drawn, against which
+images, by which network. Beside every figure stands what real images get.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ddpm_cli import files, library
+from ddpm_cli.errors import ResourceError
+from ddpm_cli.evaluation.references import LACKS, Reference, choose, reference
+from ddpm_cli.evaluation.scores import COMPUTED, Bench
+from ddpm_cli.evaluation.subjects import Subject, drawn, from_files, read
+from ddpm_cli.measures import METRICS
+
+__all__ = [
+    "COMPUTED",
+    "LACKS",
+    "Evaluation",
+    "Reference",
+    "Subject",
+    "choose",
+    "drawn",
+    "evaluate",
+    "from_files",
+    "read",
+    "reference",
+    "remember",
+    "summary",
+]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found.
+
+    Attributes:
+        metrics: name of a metric -> its figures, plain JSON values.
+        protocol: how they were found, plain JSON values.
+        model: id of the model judged; empty for images from files, or drawn another way than by default.
+    """
+
+    metrics: dict[str, Any]
+    protocol: dict[str, Any]
+    model: str
+
+
+def evaluate(subject: Subject, against: Reference, chosen: Sequence[str], say: Callable[[str], None]) -> Evaluation:
+    """The figures of some metrics, with their protocol.
+
+    Args:
+        subject: what to judge.
+        against: real images of the same size.
+        chosen: which metrics.
+        say: takes sentences for the user.
+    """
+    protocol: dict[str, Any] = {
+        "number": len(subject.images),
+        **subject.origin,
+        "reference": {
+            "data": against.images.name,
+            "split": against.split,
+            "images": len(against.images.images),
+            "seed": against.seed,
+        },
+    }
+    metrics, bench = {}, Bench(subject, against, say)
+    for name in METRICS:
+        if name in chosen:
+            metrics[name], how = COMPUTED[name](bench)
+            protocol |= how
+    return Evaluation(metrics, protocol, subject.model)
+
+
+def remember(found: Evaluation, trained_on: str) -> None:
+    """Keep the figures of a model, below its id, for ``ddpm models``; those of more images go before those of fewer.
+
+    Kept are those beside the test images of the model's own data set alone, so that they can be compared. A folder that
+    cannot be written is no reason to lose an evaluation.
+
+    Args:
+        found: what was found.
+        trained_on: the data set of the model.
+    """
+    real = found.protocol["reference"]
+    if not found.model or (real["data"], real["split"]) != (trained_on, "test"):
+        return
+    kept = library.evaluation(found.model)
+    for name, figures in found.metrics.items():
+        if found.protocol["number"] >= kept["protocol"].get(name, {"number": 0})["number"]:
+            kept["metrics"][name] = summary(figures)
+            kept["protocol"][name] = found.protocol
+    try:
+        files.write_bytes(library.evaluation_file(found.model), (json.dumps(kept, allow_nan=False) + "\n").encode())
+    except (ResourceError, ValueError):
+        return
+
+
+def summary(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures without the value of every single image."""
+    return {
+        key: summary(value) if isinstance(value, Mapping) else value
+        for key, value in figures.items()
+        if key != "values"
+    }

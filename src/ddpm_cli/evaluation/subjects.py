@@ -1,0 +1,92 @@
+"""Images to judge: drawn from a model, or read from files."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli import data, drawing, library, paths
+from ddpm_cli.data import ImageSet, npz
+from ddpm_cli.errors import DataError
+from ddpm_cli.pixels import Pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Images to judge.
+
+    Attributes:
+        images: uint8 (N, C, H, W).
+        asked: the class each was asked to be, (N,), or None.
+        classes: names of these classes.
+        origin: where the images come from, as it enters the protocol.
+        model: id of the model that drew them the way it does by default; empty for any others.
+    """
+
+    images: Pixels
+    asked: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+    origin: Mapping[str, Any]
+    model: str = ""
+
+
+def drawn(ready: drawing.Ready, number: int, seed: int, progress: Callable[[int, int], None]) -> Subject:
+    """Images 0..number-1 of a seed, with classes drawn from the seed where the model has some.
+
+    Args:
+        ready: the model, and how it is drawn from.
+        number: how many.
+        seed: the seed.
+        progress: takes steps done and in all, of all images.
+    """
+    model, images = ready.model, range(number)
+    result = drawing.draw(model, seed, images, progress=progress)
+    about = drawing.provenance(ready, seed, images)
+    asked = None if result.labels is None else np.array(result.labels, np.int64)
+    as_it_comes = model.draws_as(ready.info.sampler) and ready.weights == ready.info.weights[0]
+    return Subject(
+        result.images,
+        asked,
+        model.classes,
+        {**about, "evaluations": model.evaluations},
+        ready.info.id if as_it_comes else "",
+    )
+
+
+def from_files(source: str | bytes, number: int | None, say: Callable[[str], None]) -> Subject:
+    """Images of a folder or an NPZ archive; where fewer are wanted, evenly spread over them.
+
+    Args:
+        source: path of a folder or an archive, or the bytes of an archive.
+        number: how many; None: all.
+        say: takes sentences for the user.
+
+    Raises:
+        DataError: missing, unreadable, or no images.
+    """
+    found = read(source, say)
+    count = len(found.images) if number is None else number
+    if count > len(found.images):
+        say(f"there are only {len(found.images):,} images: all are judged")
+    # The first would all be of one class in a folder, which is sorted by class.
+    chosen = found if count >= len(found.images) else found.spread(count)
+    name = "standard input" if isinstance(source, bytes) else str(paths.absolute(source))
+    return Subject(chosen.images, chosen.labels, chosen.classes, {"images": name})
+
+
+def read(source: str | bytes, say: Callable[[str], None]) -> ImageSet:
+    """A folder of images or an NPZ archive, by its path or its bytes.
+
+    Raises:
+        DataError: missing, unreadable, or no images.
+    """
+    if isinstance(source, bytes):
+        return npz.read(source, "standard input")
+    if source.lower().endswith(".npz"):
+        return npz.read(paths.absolute(source), source)
+    folder = paths.absolute(source)  # in full: a folder may be called as a known set is
+    if not library.is_folder(folder):
+        raise DataError(f"there is no folder or .npz file {source}", "Name one, or a model: ddpm models list")
+    return data.load(str(folder), say=say)
