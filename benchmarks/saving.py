@@ -53,7 +53,7 @@ def row(preset: str, size: int, folder: Path) -> str:
         if at.step >= WARM:
             break
     save = seconds(run.save)
-    validate = seconds(lambda: run._validate(RARELY))
+    validate = seconds(lambda: run._validate())
     written = sum(path.stat().st_size for path in (run.state_path, run.model_path))
     each = recipe.batch_size / run.images_per_second
     interval = 60 * chosen.save_every

@@ -17,8 +17,9 @@ SCRIPTS = {
     "training.py": [],
     "sampling.py": [],
     "start_up.py": [],
-    "scaling.py": ["9", str(DOCS / "images" / "performance.png")],
+    "scaling.py": ["9", str(DOCS / "performance.png")],
     "saving.py": [],
+    "metrics.py": [],
     "agreement.py": [],
 }
 
