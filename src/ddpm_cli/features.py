@@ -4,10 +4,11 @@ Two small networks ship with the package, for MNIST and Fashion-MNIST. Invariant
 made with by its id, and a network under a known name always has the id written here.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_cli import checkpoint, machine, paths
-from ddpm_cli.errors import ModelError, UsageError
+from ddpm_cli.data import ImageSet
+from ddpm_cli.errors import DdpmError, ModelError, UsageError
 from ddpm_cli.networks.classifier import SIDE, Classifier
 from ddpm_cli.pixels import Pixels, from_uint8
 
@@ -69,6 +71,32 @@ class FeatureNetwork:
             features.append(self.network.features(x))
             probabilities.append(self.network.scores(features[-1]).softmax(1))
         return Seen(torch.cat(features).numpy(), torch.cat(probabilities).numpy())
+
+
+class Sees(Protocol):
+    """Whatever sees features in images."""
+
+    @property
+    def id(self) -> str: ...
+
+    def see(self, images: Pixels) -> Seen: ...
+
+
+def see_whole(network: Sees, images: ImageSet) -> Seen:
+    """What a network sees in a whole set of real images; kept in the cache by the hash of the set."""
+    data = images.fingerprint()
+    path = paths.cache() / "features" / f"{network.id[:16]}-{data[:16]}.safetensors"
+    about = {"format": 1, "kind": "seen", "network": network.id, "data": data}
+    with contextlib.suppress(DdpmError, KeyError):  # missing, damaged, or of another set: it is made anew
+        found, _ = checkpoint.read_header(path)
+        if {key: found.get(key) for key in about} == about:
+            tensors = checkpoint.read_tensors(path)
+            return Seen(tensors["features"].numpy(), tensors["probabilities"].numpy())
+    seen = network.see(images.images)
+    tensors = {"features": torch.from_numpy(seen.features), "probabilities": torch.from_numpy(seen.probabilities)}
+    with contextlib.suppress(DdpmError):  # a cache that cannot be written is no reason to stop
+        checkpoint.write_tensors(path, tensors, about)
+    return seen
 
 
 def batches(images: Pixels) -> Iterator[tuple[slice, Tensor]]:

@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Need = Literal["window", "network"]
-"""What a metric asks of real images: room for the window of SSIM, or a pinned network that knows them."""
+Need = Literal["window", "network", "classifier"]
+"""What a metric asks of real images: room for the window of SSIM, a network that sees features in them, or one that
+knows their classes too."""
 
-Drawing = Literal["spread", "classes"]
-"""How a metric is drawn: its ``values`` as a histogram, or its ``histogram`` over ``classes`` as bars."""
+Drawing = Literal["spread", "classes", "pairs", "terms"]
+"""How a metric is drawn: its ``values`` as a histogram, its ``histogram`` over ``classes`` as bars, as the pairs of
+images that an evaluation found, or its ``levels`` as a curve over t."""
+
+MANY = 2000  # images from which on distances of sets tell more than the luck of the draw
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,19 @@ class Figure:
     def _text(self, value: float | None, exact: bool) -> str:
         if value is None:
             return ""
-        return repr(value) if exact else f"{100 * value:.1f} %" if self.share else f"{value:.3f}"
+        return repr(value) if exact else f"{100 * value:.1f} %" if self.share else _short(value)
 
     def _trust(self, found: Mapping[str, Any]) -> str:
         if self.interval and found[self.interval] is not None:
             low, high = ((100 if self.share else 1) * end for end in found[self.interval])
-            return f" ({low:.1f} to {high:.1f})" if self.share else f" ({low:.3f} to {high:.3f})"
+            return f" ({low:.1f} to {high:.1f})" if self.share else f" ({_short(low)} to {_short(high)})"
         error = found[self.error] if self.error else None
-        return "" if error is None else f" ± {error:.3f}"
+        return "" if error is None else f" ± {_short(error)}"
+
+
+def _short(value: float) -> str:
+    """Three digits after the point, and as many more as a small number needs to show two of its own."""
+    return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.2g}"
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,8 @@ class Metric:
         headline: key of the figure that sums it up.
         figures: rows of the table.
         needs: of the real images; None: nothing.
+        least: images from which on it is computed unasked; asked for, it is with fewer too, and warns.
+        unasked: whether it ever is.
         drawn: how; None: not at all.
         title: of its picture.
         counted: what its picture counts.
@@ -86,6 +97,8 @@ class Metric:
     headline: str
     figures: tuple[Figure, ...]
     needs: Need | None = None
+    least: int = 1
+    unasked: bool = True
     drawn: Drawing | None = None
     title: str = ""
     counted: str = "images"
@@ -100,6 +113,7 @@ METRICS: dict[str, Metric] = {
         figures=(
             Figure("mean", "SSIM mean", error="standard_error"),
             Figure("std", "SSIM standard deviation"),
+            Figure("nearest", "SSIM with the nearest real"),
         ),
         needs="window",
         drawn="spread",
@@ -114,11 +128,78 @@ METRICS: dict[str, Metric] = {
         figures=(
             Figure("accuracy", "label accuracy", share=True, interval="interval"),
             Figure("confidence", "confidence", share=True),
+            Figure("entropy", "entropy of the classes, bits"),
             Figure("histogram", "found as {}", over="classes"),
         ),
-        needs="network",
+        needs="classifier",
         drawn="classes",
         title="Classes found",
+    ),
+    "background": Metric(
+        name="background",
+        what="share of pixels that are background",
+        better="like real images",
+        headline="share",
+        figures=(Figure("share", "background", share=True, interval="interval"),),
+    ),
+    "frechet": Metric(
+        name="Fréchet",
+        what="Fréchet distance of features: quality and diversity in one; beside it that of as many real images",
+        better="lower",
+        headline="value",
+        figures=(Figure("value", "Fréchet distance", interval="interval"),),
+        needs="network",
+        least=MANY,
+    ),
+    "kernel": Metric(
+        name="kernel",
+        what="kernel distance of features: as the Fréchet distance, unbiased for any number",
+        better="lower",
+        headline="value",
+        figures=(Figure("value", "kernel distance", error="error"),),
+        needs="network",
+        least=MANY,
+    ),
+    "overlap": Metric(
+        name="overlap",
+        what="precision, recall and coverage of features: whether all look real, and all that is real is there",
+        better="higher",
+        headline="coverage",
+        figures=(
+            Figure("precision", "precision", share=True),
+            Figure("recall", "recall", share=True),
+            Figure("coverage", "coverage", share=True),
+        ),
+        needs="network",
+        least=MANY,
+    ),
+    "neighbours": Metric(
+        name="neighbours",
+        what="nearest training images, pixel by pixel: whether samples are copies of them",
+        better="like real images",
+        headline="copied",
+        figures=(
+            Figure("copied", "copies of training images", share=True, interval="interval"),
+            Figure("distance", "distance to the nearest, grey levels"),
+        ),
+        least=MANY,
+        drawn="pairs",
+        title="Judged, and the nearest training image",
+    ),
+    "nll": Metric(
+        name="bits per dimension",
+        what="the variational bound on the negative log-likelihood of real images, term by term; of models alone",
+        better="lower",
+        headline="total",
+        figures=(
+            Figure("total", "bits per dimension, at most", error="error"),
+            Figure("prior", "of these L_T"),
+            Figure("steps", "of these the sum of L_1 to L_T-1"),
+            Figure("decoder", "of these L_0"),
+        ),
+        unasked=False,
+        drawn="terms",
+        title="Terms of the bound",
     ),
 }
 

@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from ddpm_cli import data
-from ddpm_cli.evaluation import Reference
+from ddpm_cli.evaluation import Reference, scores
 from ddpm_cli.render.images import npz
 
 
@@ -207,5 +207,36 @@ def test_verbose_tells_what_each_metric_is(ddpm: Any, photos: Path) -> None:
 @pytest.mark.usefixtures("model")
 def test_metrics_that_do_not_apply_are_left_out_unless_asked_for(ddpm: Any, photos: Path) -> None:
     found = ddpm("eval", "-n", 2, "--reference", photos, "--json").done()
-    assert set(found.json["metrics"]) == {"ssim"}
+    assert set(found.json["metrics"]) == {"ssim", "background"}
     assert "no labels" in found.err
+
+
+def test_all_metrics_of_files_are_those_that_files_have(ddpm: Any, digits: Path) -> None:
+    """Forty images are few for distances, which is said; they have no likelihood, which is too."""
+    found = ddpm("eval", digits, "--metrics", "all", "--seed", 0, "--json", "--plot", "all.png").done()
+    metrics, protocol = found.json["metrics"], found.json["protocol"]
+    assert list(metrics) == ["ssim", "labels", "background", "frechet", "kernel", "overlap", "neighbours"]
+    assert "no nll: images from files have no likelihood" in found.err
+    assert "warning: 40 images are few for frechet: take 2,000 or more" in found.err
+    low, high = metrics["frechet"]["interval"]
+    assert low <= metrics["frechet"]["value"] <= high
+    assert protocol["floor"] == {"data": "mnist", "split": "train", "images": 40}
+    assert metrics["neighbours"]["copied"] <= 0.05  # test digits are no training digits
+    with Image.open("all.png") as picture:
+        assert picture.width > 1500
+    ddpm("eval", digits, "--metrics", "nll").refused(2, "no nll", "only models do")
+
+
+def test_the_likelihood_of_a_model(ddpm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "BOUNDED", 4)
+    asked = ("eval", "mnist", "--metrics", "nll", "-n", 1, "--steps", 1, "--seed", 3, "--json")
+    found = ddpm(*asked).done().json
+    nll, protocol = found["metrics"]["nll"], found["protocol"]["nll"]
+    assert nll["total"] == pytest.approx(nll["prior"] + nll["steps"] + nll["decoder"])
+    assert 0.5 < nll["total"] < 5  # the shipped model, of images of which a flat guess takes 8
+    assert nll["error"] > 0
+    assert [nll["levels"][0]["first"], nll["levels"][-1]["last"]] == [2, 1000]
+    assert protocol["images"] == 4
+    assert protocol["conditional"]
+    assert protocol["dequantisation"].startswith("none")
+    assert ddpm(*asked).done().json["metrics"] == found["metrics"]

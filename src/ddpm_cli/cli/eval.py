@@ -5,6 +5,7 @@ import io
 import json as json_module
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -14,15 +15,17 @@ import typer
 from ddpm_cli import files, paths
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._models import named
-from ddpm_cli.cli._output import Output
+from ddpm_cli.cli._output import Output, duration
 from ddpm_cli.config import Sampler, Shape
 from ddpm_cli.errors import UsageError, unknown_name
 from ddpm_cli.measures import METRICS
 
 if TYPE_CHECKING:
     from ddpm_cli.evaluation import Evaluation, Subject
+    from ddpm_cli.sampling import DiffusionModel
 
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+LONG = 30.0  # seconds of drawing that are announced
 NUMBER = 64  # images judged unless said otherwise: as many as in the report
 
 
@@ -40,7 +43,10 @@ def evaluate(
     model: o.Model = None,
     metrics: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help=f"Of {', '.join(METRICS)}, with commas; or all.  [default: all that apply]"),
+        typer.Option(
+            metavar="NAMES",
+            help=f"Of {', '.join(METRICS)}, with commas; or all.  [default: those that so many images suffice for]",
+        ),
     ] = None,
     number: Annotated[
         int | None,
@@ -101,10 +107,13 @@ def evaluate(
             say=out.note,
             progress=live,
         )
-    names = evaluation.choose(wanted, against, out.note)
+    lacks = {} if source.is_model else {"nll": "images from files have no likelihood, only models do"}
+    names = evaluation.choose(wanted, against, source.number, out.note, lacks)
     for each in names:
         out.detail(f"{each}: {METRICS[each].what}; better: {METRICS[each].better}")
-    found = evaluation.evaluate(source.take(), against, names, out.note)
+    subject_taken = source.take()
+    with out.progress("judging", "questions") as live:
+        found = evaluation.evaluate(subject_taken, against, names, out.note, live)
     if plot is not None:
         _draw(found, plot)
     _tell(found, output, plot, out)
@@ -127,11 +136,15 @@ class _Source(NamedTuple):
     Attributes:
         shape: of its images.
         trained_on: the data set its model learned; empty for images from files.
+        number: how many images.
+        is_model: whether a model draws them.
         take: draws or reads the images.
     """
 
     shape: Shape
     trained_on: str
+    number: int
+    is_model: bool
     take: Callable[[], "Subject"]
 
 
@@ -141,7 +154,7 @@ def _metrics(text: str | None) -> list[str]:
         return []
     words = [word.strip() for word in text.split(",") if word.strip()]
     if words == ["all"]:
-        return list(METRICS)
+        return words
     for word in words:
         if word not in METRICS:
             raise unknown_name("metric", word, [*METRICS, "all"])
@@ -171,7 +184,7 @@ def _source(
 
         read = evaluation.from_files(_stdin() if name == "-" else name, number, out.note)
         channels, height, width = read.images.shape[1:]
-        return _Source((channels, height, width), "", lambda: read)
+        return _Source((channels, height, width), "", len(read.images), False, lambda: read)
 
     found, info = named(name, out)
     config = info.sampler.changed(sampler, changes)
@@ -181,9 +194,30 @@ def _source(
 
         ready = drawing.ready(found.path, config, **how)
         with out.progress("sampling", "image steps") as live:
-            return evaluation.drawn(ready, number or NUMBER, seed, live)
+            return evaluation.drawn(ready, number or NUMBER, seed, _Announcing(live, out), in_float32)
 
-    return _Source(info.shape, str(info.data.get("name", "")), take)
+    def in_float32() -> "DiffusionModel":
+        from ddpm_cli import drawing
+
+        return drawing.ready(found.path, config, **{**how, "precision": "float32"}).model
+
+    return _Source(info.shape, str(info.data.get("name", "")), number or NUMBER, True, take)
+
+
+class _Announcing:
+    """Progress that says, once it can tell, how long the whole will take where that is long."""
+
+    def __init__(self, live: Callable[[int, int], None], out: Output) -> None:
+        self.live, self.out, self.begun, self.told = live, out, time.perf_counter(), False
+
+    def __call__(self, done: int, total: int) -> None:
+        self.live(done, total)
+        seconds = time.perf_counter() - self.begun
+        if not self.told and seconds > 5:  # by then it is known well enough
+            self.told = True
+            left = seconds * (total / max(done, 1) - 1)
+            if left > LONG:
+                self.out.note(f"Drawing them will take about {duration(left)}; fewer: -n.")
 
 
 def _stdin() -> bytes:
@@ -214,7 +248,10 @@ def _draw(found: "Evaluation", path: Path) -> None:
     from ddpm_cli.render.scores import scores_figure
 
     picture = scores_figure(
-        found.metrics, _title(found).replace("; ", "\n"), "svg" if path.suffix.lower() == ".svg" else "png"
+        found.metrics,
+        _title(found).replace("; ", "\n"),
+        "svg" if path.suffix.lower() == ".svg" else "png",
+        found.pictures,
     )
     files.write_bytes(path, picture)
 

@@ -3,6 +3,7 @@
 Invariant: pixels are uint8 from the source to the network's door; scaling to [-1, 1] is the trainer's business.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -60,6 +61,15 @@ class ImageSet:
         """Of one image: (C, H, W)."""
         _, channels, height, width = self.images.shape
         return channels, height, width
+
+    def fingerprint(self) -> str:
+        """sha256 over images, labels and classes: equal for equal data, wherever they lie."""
+        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
+        for image in self.images:  # one at a time: they may be mapped from a file larger than memory
+            digest.update(np.ascontiguousarray(image).data)
+        if self.labels is not None:
+            digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
 
     def spread(self, count: int) -> "ImageSet":
         """``count`` images evenly spread over the set: number floor(k N / count) for k = 0..count - 1.

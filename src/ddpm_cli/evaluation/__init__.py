@@ -6,7 +6,7 @@ images, by which network. Beside every figure stands what real images get.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ddpm_cli import files, library
@@ -15,6 +15,7 @@ from ddpm_cli.evaluation.references import LACKS, Reference, choose, reference
 from ddpm_cli.evaluation.scores import COMPUTED, Bench
 from ddpm_cli.evaluation.subjects import Subject, drawn, from_files, read
 from ddpm_cli.measures import METRICS
+from ddpm_cli.pixels import Pixels
 
 __all__ = [
     "COMPUTED",
@@ -41,14 +42,22 @@ class Evaluation:
         metrics: name of a metric -> its figures, plain JSON values.
         protocol: how they were found, plain JSON values.
         model: id of the model judged; empty for images from files, or drawn another way than by default.
+        pictures: pairs of images by the name of their metric, uint8 (2, n, C, H, W).
     """
 
     metrics: dict[str, Any]
     protocol: dict[str, Any]
     model: str
+    pictures: Mapping[str, Pixels] = field(default_factory=dict)
 
 
-def evaluate(subject: Subject, against: Reference, chosen: Sequence[str], say: Callable[[str], None]) -> Evaluation:
+def evaluate(
+    subject: Subject,
+    against: Reference,
+    chosen: Sequence[str],
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Evaluation:
     """The figures of some metrics, with their protocol.
 
     Args:
@@ -56,6 +65,7 @@ def evaluate(subject: Subject, against: Reference, chosen: Sequence[str], say: C
         against: real images of the same size.
         chosen: which metrics.
         say: takes sentences for the user.
+        progress: takes work done and in all, of metrics that take long.
     """
     protocol: dict[str, Any] = {
         "number": len(subject.images),
@@ -67,12 +77,12 @@ def evaluate(subject: Subject, against: Reference, chosen: Sequence[str], say: C
             "seed": against.seed,
         },
     }
-    metrics, bench = {}, Bench(subject, against, say)
+    metrics, bench = {}, Bench(subject, against, say, progress)
     for name in METRICS:
         if name in chosen:
             metrics[name], how = COMPUTED[name](bench)
             protocol |= how
-    return Evaluation(metrics, protocol, subject.model)
+    return Evaluation(metrics, protocol, subject.model, bench.pictures)
 
 
 def remember(found: Evaluation, trained_on: str) -> None:

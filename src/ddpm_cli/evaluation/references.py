@@ -1,13 +1,15 @@
 """Real images to compare with, and which metrics can be had beside them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli import data, features
+from ddpm_cli import data, features, inception
 from ddpm_cli.config import Shape
 from ddpm_cli.data import ImageSet
 from ddpm_cli.errors import UsageError, unknown_name
@@ -15,6 +17,8 @@ from ddpm_cli.evaluation.subjects import read
 from ddpm_cli.measures import METRICS, Need
 from ddpm_cli.metrics.ssim import WINDOW
 from ddpm_cli.seeds import generator
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +29,31 @@ class Reference:
         images: the set.
         split: which part of it, "test" or "train"; "all" for one without parts.
         seed: of the order in which its images are taken.
+        load_other: reads the other part of a set that has two; None for one without parts.
     """
 
     images: ImageSet
     split: str
     seed: int
+    load_other: Callable[[], ImageSet] | None = None
+
+    @cached_property
+    def other(self) -> ImageSet | None:
+        """The other part of the set: its training images, where the reference is of its test images."""
+        return None if self.load_other is None else self.load_other()
+
+    @property
+    def training(self) -> ImageSet:
+        """The training images of the set; of one without parts all of its images."""
+        return self.images if self.split != "test" or self.other is None else self.other
+
+    def apart(self, count: int) -> ImageSet | None:
+        """Real images that are not among the reference's, so many or as there are, in a random order; None: none are
+        known."""
+        if self.other is None:
+            return None
+        order = generator("evaluate", self.seed, "apart").permutation(len(self.other.images))
+        return _chosen(self.other, order[:count])
 
     def pairs(self, count: int) -> tuple[ImageSet, ImageSet]:
         """Twice so many images in a random order: none meets itself, none comes twice while there are others."""
@@ -90,16 +114,16 @@ def reference(
         if split not in ("", "train", "test"):
             raise UsageError(f"--reference {name} names the part {split!r}, expected train or test")
         which: data.Split = "train" if split == "train" else "test"
-        images = data.load(
+        load = partial(
+            data.load,
             known,
-            split=which,
             image_size=image_size,
             data_dir=data_dir,
             offline=offline,
             say=say,
             progress=progress,
         )
-        found = Reference(images, which, seed)
+        found = Reference(load(split=which), which, seed, partial(load, split="test" if which == "train" else "train"))
     else:
         if not name.lower().endswith(".npz") and not data.is_path(name):
             raise unknown_name("data set", name, data.KNOWN)
@@ -115,21 +139,42 @@ def reference(
     return found
 
 
-def choose(wanted: Sequence[str], against: Reference, say: Callable[[str], None]) -> list[str]:
-    """The metrics wanted, or all that can be had beside these real images; asked before anything long begins.
+def choose(
+    wanted: Sequence[str], against: Reference, number: int, say: Callable[[str], None], lacks: Mapping[str, str] = EMPTY
+) -> list[str]:
+    """The metrics to compute; asked before anything long begins.
+
+    Args:
+        wanted: those asked for; ``all``: all that can be had; empty: of these, those that so many images suffice for,
+            and that need no more than the images.
+        against: real images.
+        number: how many images are judged.
+        say: takes sentences for the user.
+        lacks: why other metrics cannot be had, for reasons that are not the reference's.
 
     Raises:
         UsageError: a metric that was asked for cannot be had.
     """
     reasons = {name: LACKS[metric.needs](against) for name, metric in METRICS.items() if metric.needs is not None}
-    lacking = {name: reason for name, reason in reasons.items() if reason}
-    for name in wanted:
-        if name in lacking:
-            left = ",".join(other for other in METRICS if other not in lacking)
-            raise UsageError(f"no {name}: {lacking[name]}", f"Ask for others: --metrics {left}" if left else "")
-    for name, reason in lacking.items() if not wanted else ():
-        say(f"no {name}: {reason}")
-    return list(wanted) or [name for name in METRICS if name not in lacking]
+    lacking = {name: reason for name, reason in {**reasons, **lacks}.items() if reason}
+    left = [name for name in METRICS if name not in lacking]
+    every = list(wanted) == ["all"]
+    if wanted and not every:
+        for name in wanted:
+            if name in lacking:
+                raise UsageError(
+                    f"no {name}: {lacking[name]}", f"Ask for others: --metrics {','.join(left)}" if left else ""
+                )
+        chosen = [name for name in METRICS if name in wanted]
+    else:
+        chosen = left if every else [name for name in left if METRICS[name].least <= number and METRICS[name].unasked]
+        told = [name for name in lacking if every or (METRICS[name].least <= number and METRICS[name].unasked)]
+        for reason in dict.fromkeys(lacking[name] for name in told):
+            say(f"no {', '.join(name for name in told if lacking[name] == reason)}: {reason}")
+    for name in chosen:
+        if number < METRICS[name].least:
+            say(f"warning: {number:,} images are few for {name}: take {METRICS[name].least:,} or more (-n)")
+    return chosen
 
 
 def _lacks_window(against: Reference) -> str:
@@ -138,7 +183,7 @@ def _lacks_window(against: Reference) -> str:
     return f"images of {height}x{width} are smaller than its window of {WINDOW}x{WINDOW}" if small else ""
 
 
-def _lacks_network(against: Reference) -> str:
+def _lacks_classifier(against: Reference) -> str:
     name, (_, height, width) = against.images.name, against.images.shape
     if against.split == "all" or name not in features.PINNED:
         return f"there is no feature network for {name}, only for {', '.join(features.PINNED)}"
@@ -146,5 +191,15 @@ def _lacks_network(against: Reference) -> str:
     return f"the feature network of {name} does not see images of {height}x{width}" if other else ""
 
 
+def _lacks_network(against: Reference) -> str:
+    if against.images.shape[0] == 3:
+        return inception.lacking()
+    return _lacks_classifier(against)
+
+
 # Of each need, why these real images do not meet it; empty where they do.
-LACKS: dict[Need, Callable[[Reference], str]] = {"window": _lacks_window, "network": _lacks_network}
+LACKS: dict[Need, Callable[[Reference], str]] = {
+    "window": _lacks_window,
+    "network": _lacks_network,
+    "classifier": _lacks_classifier,
+}

@@ -11,6 +11,7 @@ from ddpm_cli import data, drawing, library, paths
 from ddpm_cli.data import ImageSet, npz
 from ddpm_cli.errors import DataError
 from ddpm_cli.pixels import Pixels
+from ddpm_cli.sampling import DiffusionModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,7 @@ class Subject:
         classes: names of these classes.
         origin: where the images come from, as it enters the protocol.
         model: id of the model that drew them the way it does by default; empty for any others.
+        in_float32: loads the model that drew them anew, for its likelihood; None for images from files.
     """
 
     images: Pixels
@@ -30,9 +32,16 @@ class Subject:
     classes: tuple[str, ...]
     origin: Mapping[str, Any]
     model: str = ""
+    in_float32: Callable[[], DiffusionModel] | None = None
 
 
-def drawn(ready: drawing.Ready, number: int, seed: int, progress: Callable[[int, int], None]) -> Subject:
+def drawn(
+    ready: drawing.Ready,
+    number: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+    in_float32: Callable[[], DiffusionModel] | None = None,
+) -> Subject:
     """Images 0..number-1 of a seed, with classes drawn from the seed where the model has some.
 
     Args:
@@ -40,6 +49,7 @@ def drawn(ready: drawing.Ready, number: int, seed: int, progress: Callable[[int,
         number: how many.
         seed: the seed.
         progress: takes steps done and in all, of all images.
+        in_float32: loads the model anew, in float32.
     """
     model, images = ready.model, range(number)
     result = drawing.draw(model, seed, images, progress=progress)
@@ -52,6 +62,7 @@ def drawn(ready: drawing.Ready, number: int, seed: int, progress: Callable[[int,
         model.classes,
         {**about, "evaluations": model.evaluations},
         ready.info.id if as_it_comes else "",
+        in_float32,
     )
 
 

@@ -15,6 +15,8 @@ class Labels(NamedTuple):
         interval: where the true share lies with 95 % confidence (Wilson 1927); None likewise.
         confidence: mean over the images of the probability of the class found.
         histogram: how many images were found in each class, (K,).
+        entropy: of that histogram, in bits; log2 K where all classes are found equally often, less where some are
+            missing.
         wrong: how many images asked to be of each class were found in another, (K,); None likewise.
     """
 
@@ -22,6 +24,7 @@ class Labels(NamedTuple):
     interval: tuple[float, float] | None
     confidence: float
     histogram: list[int]
+    entropy: float
     wrong: list[int] | None
 
 
@@ -36,11 +39,13 @@ def judge_labels(probabilities: NDArray[np.float32], asked: NDArray[np.int64] | 
     found = probabilities.argmax(1)
     confidence = float(probabilities.max(1).mean(dtype=np.float64))
     histogram = np.bincount(found, minlength=classes).tolist()
+    shares = [count / len(found) for count in histogram if count]
+    entropy = -sum(share * math.log2(share) for share in shares)
     if asked is None:
-        return Labels(None, None, confidence, histogram, None)
+        return Labels(None, None, confidence, histogram, entropy, None)
     right = int((found == asked).sum())
     wrong = np.bincount(asked[found != asked], minlength=classes).tolist()
-    return Labels(right / len(found), wilson(right, len(found)), confidence, histogram, wrong)
+    return Labels(right / len(found), wilson(right, len(found)), confidence, histogram, entropy, wrong)
 
 
 def wilson(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:

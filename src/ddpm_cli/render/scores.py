@@ -4,11 +4,13 @@ Invariant: what was judged and what real images get stand side by side, on one s
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ddpm_cli.measures import METRICS, Drawing, Metric
+from ddpm_cli.pixels import Pixels
 from ddpm_cli.render.plots import COLOURS, DASHED, TEXT, styled
 
 if TYPE_CHECKING:
@@ -17,15 +19,25 @@ if TYPE_CHECKING:
 GENERATED, REAL = COLOURS[0], COLOURS[1]
 
 
-def scores_figure(metrics: Mapping[str, Any], title: str, file_format: Literal["png", "svg"] = "png") -> bytes:
+def scores_figure(
+    metrics: Mapping[str, Any],
+    title: str,
+    file_format: Literal["png", "svg"] = "png",
+    pictures: Mapping[str, Pixels] = MappingProxyType({}),
+) -> bytes:
     """A panel for each metric that has something to draw.
 
     Args:
         metrics: the figures of an evaluation, by metric.
         title: what was judged, in a line.
         file_format: ``png`` or ``svg``.
+        pictures: pairs of images by the name of their metric, uint8 (2, n, C, H, W).
     """
-    panels = [(METRICS[name], found) for name, found in metrics.items() if METRICS[name].drawn is not None]
+    panels = [
+        (METRICS[name], {**found, "pairs": pictures.get(name)})
+        for name, found in metrics.items()
+        if METRICS[name].drawn is not None
+    ]
     with styled((max(6.4, 5.2 * len(panels)), 4.4), file_format) as (figure, buffer):
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for panel, (metric, found) in zip(axes, panels, strict=True):
@@ -67,4 +79,41 @@ def _classes(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
     axes.legend(loc="upper right", ncols=2)
 
 
-DRAWN: dict[Drawing, Callable[["Axes", Metric, Mapping[str, Any]], None]] = {"spread": _spread, "classes": _classes}
+def _pairs(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
+    """Each image with its partner beneath it, from the closest pair on."""
+    axes.set(title=metric.title)
+    axes.axis("off")
+    if found["pairs"] is None:
+        return
+    count = found["pairs"].shape[1]
+    half = -(-count // 2)  # two rows of pairs fill the panel better than one
+    rows = [pairs for start in (0, half) for pairs in found["pairs"][:, start : start + half]]
+    blank = np.full_like(rows[0][:1], 255)
+    strips = [np.concatenate([*row, *[blank[0]] * (half - len(row))], axis=2) for row in rows]
+    gap = np.full_like(strips[0][:, :2], 255)
+    sheet = np.concatenate([strips[0], strips[1], gap, strips[2], strips[3]], axis=1).transpose(1, 2, 0)
+    axes.imshow(sheet.repeat(3, 2) if sheet.shape[2] == 1 else sheet, interpolation="nearest")
+    share = "none is a copy" if not found["copied"] else f"{100 * found['copied']:.1f} % are copies"
+    axes.text(
+        0, -0.04, f"the {count} closest of all; {share}", transform=axes.transAxes, va="top", fontsize=9, color=TEXT
+    )
+
+
+def _terms(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
+    """One term a level, on a scale of powers: they fall over many orders of magnitude."""
+    levels = found["levels"]
+    places = [(each["first"] + each["last"]) / 2 for each in levels]
+    terms = [each["term"] for each in levels]
+    axes.plot(places, terms, "o-", markersize=3.5, color=GENERATED, label=r"$L_{t-1}$, a level")
+    axes.plot([1], [found["decoder"]], "D", color=REAL, label="$L_0$")
+    axes.axhline(found["prior"], color=COLOURS[2], linestyle=DASHED, linewidth=1.4, label="$L_T$")
+    axes.set(title=metric.title, xlabel="level t", ylabel="bits per dimension", xscale="log", yscale="log")
+    axes.legend(loc="lower left")
+
+
+DRAWN: dict[Drawing, Callable[["Axes", Metric, Mapping[str, Any]], None]] = {
+    "spread": _spread,
+    "classes": _classes,
+    "pairs": _pairs,
+    "terms": _terms,
+}
