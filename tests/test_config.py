@@ -101,6 +101,7 @@ def test_a_value_out_of_range_is_a_usage_error(kind: Callable[..., object], opti
         {"save_every": INF},
         {"save_every": NAN},
         {"sample_every": -1},
+        {"eval_every": -1},
         {"limit": 0},
         {"image_size": 0},
         {"precision": "int8"},

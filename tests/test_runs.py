@@ -17,7 +17,16 @@ import torch
 from PIL import Image
 
 from ddpm_cli import checkpoint, config, runs
-from ddpm_cli.config import Budget, NetworkConfig, ReportUNetConfig, RunConfig, ScheduleConfig, TrainConfig, UNetConfig
+from ddpm_cli.config import (
+    Budget,
+    NetworkConfig,
+    ReportUNetConfig,
+    RunConfig,
+    SamplerConfig,
+    ScheduleConfig,
+    TrainConfig,
+    UNetConfig,
+)
 from ddpm_cli.data import ImageSet
 from ddpm_cli.denoiser import Denoiser
 from ddpm_cli.errors import ModelError, NumericsError, UsageError
@@ -541,8 +550,8 @@ def test_the_validation_loss_is_that_of_images_and_noise_that_never_change(photo
             errors.append(float((v - (signal * eps - noise * x_0)).square().mean()))
             seen.add(x_0.numpy().tobytes())
     assert len(seen) == 12
-    assert one._validate(7) == pytest.approx(np.mean(errors), rel=1e-4)
-    assert other._validate(3) == one._validate(7)
+    assert one._validate() == pytest.approx(np.mean(errors), rel=1e-4)
+    assert other._validate() == one._validate()
     assert one.validated_on == "training images"
 
 
@@ -922,3 +931,56 @@ def test_compiling_without_a_compiler_is_a_warning(
     assert said == ["warning: not compiling: no C++ compiler was found"]
     assert not compiled
     assert not run.compiled
+
+
+# --- samples judged on the way ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module.judging, "DRAWN", 20)
+    monkeypatch.setattr(run_module.judging, "SAMPLER", SamplerConfig("ddim", steps=2))
+    monkeypatch.setattr(run_module, "RARELY", 2)
+
+
+def digits(steps: int) -> RunConfig:
+    train = replace(RECIPE, batch_size=16)
+    return replace(recipe("mnist", steps, train), limit=32, eval_every=1)
+
+
+@pytest.mark.usefixtures("quick_judge")
+def test_samples_are_judged_every_few_epochs_and_tell_the_best_model(tmp_path: Path) -> None:
+    run = finish(prepared(tmp_path / "run", digits(8)))  # two steps an epoch
+    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    found = {line["step"]: line["frechet"] for line in lines if "frechet" in line}
+    assert list(found) == [2, 4, 6, 8]
+    assert all("validation" in line for line in lines)
+    best = checkpoint.read_info(tmp_path / "run" / "best.safetensors").training
+    assert best["frechet"] == min(found.values())
+    assert found[best["step"]] == min(found.values())
+    # The figure of the last model, worked out from its file.
+    model, _ = checkpoint.load(run.model_path)
+    assert run.judge(model) == pytest.approx(found[8], rel=1e-3)
+
+
+@pytest.mark.usefixtures("quick_judge")
+def test_judging_changes_nothing_and_goes_on_with_the_run(tmp_path: Path) -> None:
+    judged = finish(prepared(tmp_path / "judged", digits(8)))
+    alone = finish(prepared(tmp_path / "alone", replace(digits(8), eval_every=0)))
+    assert judged.info.id == alone.info.id
+    finish(prepared(tmp_path / "stopped", digits(8)), stop_at=5)
+    again = prepared(tmp_path / "stopped", digits(8))
+    again.restore()
+    finish(again)
+    assert again.info.id == judged.info.id
+    one, other = (checkpoint.read_info(run.folder / "best.safetensors") for run in (judged, again))
+    assert (one.id, one.training) == (other.id, other.training)
+
+
+def test_where_nothing_knows_the_images_the_validation_loss_tells_the_best(photos: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    run = Run(tmp_path / "run", recipe(photos, eval_every=1), torch.device("cpu"), say=said.append)
+    run.prepare()
+    assert any("samples are not judged on the way: there is no feature network for photos" in each for each in said)
+    finish(run)
+    assert "validation" in checkpoint.read_info(tmp_path / "run" / "best.safetensors").training

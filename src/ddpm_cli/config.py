@@ -497,6 +497,7 @@ class RunConfig:
         save_steps: steps between saves; None: by time alone.
         keep: models of earlier saves to keep, the newest so many.
         sample_every: epochs between grids of samples; 0: only at the end.
+        eval_every: epochs between judgements of samples, which then tell the best model; 0: none.
     """
 
     dataset: str
@@ -513,6 +514,7 @@ class RunConfig:
     save_steps: int | None = None
     keep: int = 0
     sample_every: int = 5
+    eval_every: int = 0
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -528,7 +530,8 @@ class RunConfig:
             network_for(self.preset, (1, self.image_size, self.image_size), 0)  # refused before anything is read
         _check(0 < self.save_every < math.inf, "save-every", self.save_every, "minutes, above 0")
         _check(_is_whole(self.keep, 0), "keep", self.keep, "a whole number of at least 0")
-        _check(_is_whole(self.sample_every, 0), "sample-every", self.sample_every, "a whole number of at least 0")
+        for what, count in (("sample-every", self.sample_every), ("eval-every", self.eval_every)):
+            _check(_is_whole(count, 0), what, count, "a whole number of at least 0")
 
 
 # --- to and from JSON -----------------------------------------------------------------------------------------------

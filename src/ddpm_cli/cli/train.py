@@ -128,6 +128,15 @@ def train(
     sample_every: Annotated[
         int, typer.Option(min=0, metavar="N", help="Epochs between grids of samples; 0: at the end only.")
     ] = RunConfig.sample_every,
+    eval_every: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Epochs between judgements of samples by their Fréchet distance, which then tell the best model; "
+            "0: none, the validation loss does.",
+        ),
+    ] = RunConfig.eval_every,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     compiling: Annotated[
@@ -186,6 +195,7 @@ def train(
             save_steps=save_steps,
             keep=keep,
             sample_every=sample_every,
+            eval_every=eval_every,
         )
         folder = _new_folder(chosen, name, output)
     try:

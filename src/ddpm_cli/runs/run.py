@@ -27,13 +27,14 @@ from ddpm_cli.drawing import inner_batch
 from ddpm_cli.errors import DdpmError, ModelError, NumericsError, UsageError
 from ddpm_cli.pixels import from_uint8, to_uint8
 from ddpm_cli.render import grid, images
-from ddpm_cli.runs import records, saves
+from ddpm_cli.runs import judging, records, saves
 from ddpm_cli.runs.saves import Position
 from ddpm_cli.sampling import DiffusionModel
 from ddpm_cli.sampling.model import check_images, evaluation_mode
 from ddpm_cli.schedule import Schedule
 from ddpm_cli.training import Batches, Length, StepReport, TrainState, pays, seconds_a_step, train
 
+VALIDATION, DISTANCE = "validation", "frechet"  # names of scores, in metrics and models
 EVERY = 10  # steps between two looks at the loss; looking waits for the device
 BROKEN = 20  # skipped steps in a row after which a run gives up
 CALIBRATION = 0.05  # share of a budget in minutes after which the speed counts as known
@@ -65,10 +66,10 @@ class Progress(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The model with the least validation loss so far."""
+    """The best model so far: the one with the least validation loss, or Fréchet distance where samples are judged."""
 
     step: int
-    loss: float
+    score: float
     weights: dict[str, Tensor] | None  # copies that are still to be written; None: they are
 
 
@@ -103,6 +104,7 @@ class Run:
     progress: Callable[[int, int], None] = lambda _done, _all: None
     stopped: bool = False
     compiled: bool = False
+    judge: judging.Judge | None = None
     best: Best | None = None
     # Images a second, of every EVERY steps; a thousand of them tell the speed.
     _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
@@ -141,6 +143,7 @@ class Run:
         self.batches = self._batches(self.data, c.train)
         self.state = self._fresh()
         self._prepare_validation()
+        self._prepare_judge()
 
     def _fresh(self) -> TrainState:
         """A state before its first step, the same each time."""
@@ -195,6 +198,18 @@ class Run:
         size = min(VALIDATED // 4, len(held.images))  # four batches, so that memory stays that of a small step
         recipe = replace(self.config.train, batch_size=size, accumulate=1, label_drop=0.0, seed=0)
         self._validation = self._batches(held, recipe)
+
+    def _prepare_judge(self) -> None:
+        """What judges samples on the way, where that is wanted and possible."""
+        self.judge = None
+        if not self.config.eval_every:
+            return
+        lacking = judging.lacking(self.data)
+        if lacking:
+            self.say(f"samples are not judged on the way: {lacking}")
+            return
+        real = self._load("test", None, self.offline, self.say)
+        self.judge = judging.Judge(self.data.name, real)
 
     @property
     def model_path(self) -> Path:
@@ -288,8 +303,7 @@ class Run:
         loss, step = statistics.fmean(self._waiting), report.step
         at_end, epoch_ends = step == self.state.steps, step % self.batches.steps_per_epoch == 0
         if self._is_due(step):
-            validation = self._validate(step) if at_end or epoch_ends else None
-            self._note(report, loss, validation)
+            self._note(report, loss, self._score(step) if at_end or epoch_ends else {})
         if self.state.steps is None:
             self._freeze(step, self._trained(now))
         every = self.config.save_steps
@@ -314,8 +328,8 @@ class Run:
             "Start a new run with a lower --lr, or --precision float32; this one keeps its last good weights.",
         )
 
-    def _note(self, report: StepReport, loss: float, validation: float | None) -> None:
-        """Write a line of the metrics."""
+    def _note(self, report: StepReport, loss: float, scores: dict[str, float]) -> None:
+        """Write a line of the metrics, with the scores found at its step."""
         self._remember(report.step, loss)
         line: dict[str, Any] = {
             "step": report.step,
@@ -326,7 +340,7 @@ class Run:
             "images_per_second": self._speeds[-1],
             "skipped": int(report.skipped),
         }
-        records.append(self.metrics_path, line | ({} if validation is None else {"validation": validation}))
+        records.append(self.metrics_path, line | scores)
         self._waiting = []
 
     def _remember(self, step: int, loss: float) -> None:
@@ -372,30 +386,45 @@ class Run:
         left = RESERVE * 60 * self.config.budget.minutes - seconds
         self.state.steps = step + max(1, round(left * images_per_second / self.config.train.batch_size))
 
-    @torch.no_grad()
-    def _validate(self, step: int) -> float | None:
-        """The loss of the weights to draw with, on images and noise that never change; remembers the best.
-
-        None at the end of an epoch that comes too soon after one that was validated.
-        """
-        if not self._is_turn(step):
-            return None
-        recipe = self.config.train
-        try:
-            denoiser = self.model().denoiser
-            losses = [
-                denoiser.loss(b.x_0, b.level, b.eps, b.condition, recipe.loss, recipe.gamma, b.chain).mean()
-                for b in map(self._validation, range(self._validation.steps_per_epoch))
-            ]
-            loss = float(torch.stack(losses).mean())
-        except (DdpmError, RuntimeError, MemoryError) as error:  # no reason to lose a run
-            self._log(f"no validation at step {step}: {error}")
-            return None
-        if math.isfinite(loss) and (self.best is None or loss < self.best.loss):
+    def _score(self, step: int) -> dict[str, float]:
+        """Validation loss and Fréchet distance of the weights to draw with, where it is time for them; remembers the
+        best weights."""
+        found = {}
+        for name, is_turn, measure in (
+            (VALIDATION, self._is_turn(step), self._validate),
+            (DISTANCE, self.judge is not None and self._is_turn(step, self.config.eval_every), self._judge),
+        ):
+            if not is_turn:
+                continue
+            try:
+                found[name] = measure()
+            except (DdpmError, RuntimeError, MemoryError) as error:  # no reason to lose a run
+                self._log(f"no {name} at step {step}: {error}")
+        score = found.get(self._chosen_by, math.nan)
+        if math.isfinite(score) and (self.best is None or score < self.best.score):
             kind = "raw" if self.state.average is None else "ema"
             weights = {f"{kind}.{name}": value.clone() for name, value in self.state.best_weights.items()}
-            self.best = Best(step, loss, weights)
-        return loss
+            self.best = Best(step, score, weights)
+        return found
+
+    @property
+    def _chosen_by(self) -> str:
+        """Which score tells the best model."""
+        return VALIDATION if self.judge is None else DISTANCE
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """The loss on images and noise that never change."""
+        recipe, denoiser = self.config.train, self.model().denoiser
+        losses = [
+            denoiser.loss(b.x_0, b.level, b.eps, b.condition, recipe.loss, recipe.gamma, b.chain).mean()
+            for b in map(self._validation, range(self._validation.steps_per_epoch))
+        ]
+        return float(torch.stack(losses).mean())
+
+    def _judge(self) -> float:
+        assert self.judge is not None
+        return self.judge(self.model())
 
     # --- saving, and going on ---
 
@@ -422,7 +451,7 @@ class Run:
 
     def _fingerprint(self) -> str:
         if self._data_id is None:
-            self._data_id = saves.fingerprint(self.data)
+            self._data_id = self.data.fingerprint()
         return self._data_id
 
     def _training(self) -> dict[str, Any]:
@@ -432,7 +461,7 @@ class Run:
     def _save_best(self) -> None:
         if self.best is None or self.best.weights is None:
             return
-        about = {**self._training(), "step": self.best.step, "validation": self.best.loss}
+        about = {**self._training(), "step": self.best.step, self._chosen_by: self.best.score}
         checkpoint.save(self.folder / saves.BEST, self.best.weights, replace(self.info, training=about))
         self.best = self.best._replace(weights=None)
 
@@ -458,7 +487,7 @@ class Run:
         if known + len(self._waiting) < position.step:
             self._log(f"{self.metrics_path.name} lacks lines after step {known:,}; the weights are whole")
         saves.drop_later(self.folder, position.step)
-        found = saves.best(self.folder)
+        found = saves.best(self.folder, self._chosen_by)
         if found is not None and found[0] <= position.step and position.validated_on == self.validated_on:
             self.best = Best(*found, None)
         self.info, written = saves.derive_model(self.folder, self.state.weights())

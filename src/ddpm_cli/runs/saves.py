@@ -6,7 +6,6 @@ not at all. ``checkpoints/`` holds models of earlier saves, ``best.safetensors``
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,6 @@ from torch import Tensor
 from ddpm_cli import checkpoint, config, files, library
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import RunConfig
-from ddpm_cli.data import ImageSet
 from ddpm_cli.errors import DdpmError, ModelError, UsageError
 
 CONFIG, STATE, MODEL, BEST, EARLIER = (
@@ -28,7 +26,7 @@ CONFIG, STATE, MODEL, BEST, EARLIER = (
 )
 # What a config may say otherwise than the state: how long and how often, and what the fingerprint of the data covers.
 FREE = {"budget", "dataset", "limit", "image_size", "on_bad_image"}
-FREE |= {"save_every", "save_steps", "keep", "sample_every"}
+FREE |= {"save_every", "save_steps", "keep", "sample_every", "eval_every"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Position:
         waiting: losses of the steps since the last line of the metrics; None: not finite.
         seconds: trained so far, 0 where an early version did not say.
         images_per_second: median; None: not known.
-        data: :func:`fingerprint` of the images; empty where an early version did not say.
+        data: :meth:`~ddpm_cli.data.ImageSet.fingerprint` of the images; empty where an early version did not say.
         validated_on: what the validation loss is of.
         compiled: whether the network was compiled, which rounds otherwise.
     """
@@ -64,18 +62,6 @@ class Position:
         counted = 0 <= min(self.skipped, self.broken) <= max(self.skipped, self.broken) <= min(self.step, 2**31 - 1)
         if not fine or not counted or self.seconds < 0:
             raise UsageError(f"step {self.step} of {self.steps} is no place in a run")
-
-
-def fingerprint(data: ImageSet) -> str:
-    """sha256 over images, labels and classes: equal for equal data, wherever they lie."""
-    import numpy as np
-
-    digest = hashlib.sha256(repr((data.images.shape, data.classes)).encode())
-    for image in data.images:  # one at a time: they may be mapped from a file larger than memory
-        digest.update(np.ascontiguousarray(image).data)
-    if data.labels is not None:
-        digest.update(data.labels.astype("<i8").tobytes())
-    return digest.hexdigest()
 
 
 # --- the config ------------------------------------------------------------------------------------------------------
@@ -113,7 +99,7 @@ def read(
         expected: tensors of the names and shapes that it must have.
         chosen: the config that is to go on.
         info: the model that is to be trained.
-        images: :func:`fingerprint` of those it is to be trained on.
+        images: fingerprint of those it is to be trained on.
 
     Returns:
         Its position, and the config it was saved with.
@@ -224,9 +210,9 @@ def _earlier(folder: Path) -> Iterator[tuple[int, Path]]:
             yield int(number), path
 
 
-def best(folder: Path) -> tuple[int, float] | None:
-    """Step and validation loss of the best model so far; None where there is none that can be read."""
+def best(folder: Path, score: str) -> tuple[int, float] | None:
+    """Step and score, by its name, of the best model so far; None where none has it that can be read."""
     with contextlib.suppress(ModelError, LookupError, TypeError, ValueError):
         training = checkpoint.read_info(folder / BEST).training
-        return int(training["step"]), float(training["validation"])
+        return int(training["step"]), float(training[score])
     return None
