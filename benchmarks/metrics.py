@@ -1,4 +1,4 @@
-"""What every metric makes of digits that went wrong in a known way: 5,000 training images against the test images.
+"""What every metric makes of digits that went wrong in a known way: 2,000 training images against the test images.
 
 python benchmarks/metrics.py [NUMBER]
 """
@@ -50,4 +50,4 @@ def main(number: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
