@@ -101,6 +101,37 @@ def ancestral_moments(times: Sequence[int]) -> tuple[float, float]:
     return mean, math.sqrt(variance)
 
 
+# --- a mixture of two Gaussians --------------------------------------------------------------------------------------
+
+MIXTURE = ((0.3, -0.6, 0.2), (0.7, 0.5, 0.3))  # weight, mean and deviation of each
+
+
+def mixture_clean(x: Tensor, signal: Tensor | float, noise: Tensor | float) -> Tensor:
+    """E[x_0 | x_t] for such pixels: what each Gaussian would say, by its share in x_t."""
+    signal, noise = (torch.as_tensor(scale, dtype=torch.float64) for scale in (signal, noise))
+    says, shares = [], []
+    for weight, m, s in MIXTURE:
+        variance = signal**2 * s**2 + noise**2
+        shares.append(math.log(weight) - variance.log() / 2 - (x - signal * m) ** 2 / (2 * variance))
+        says.append(m + signal * s**2 * (x - signal * m) / variance)
+    return (torch.stack(shares).softmax(0) * torch.stack(says)).sum(0)
+
+
+def mixture_below(x: float, abar: float) -> float:
+    """P(x_t < x)."""
+    spread = ((weight, math.sqrt(abar) * m, abar * s**2 + 1 - abar) for weight, m, s in MIXTURE)
+    return sum(weight * math.erfc((mean - x) / math.sqrt(2 * variance)) / 2 for weight, mean, variance in spread)
+
+
+def mixture_flow(x: float, abar_t: float, abar_s: float) -> float:
+    """Where the probability flow carries x from level t to level s: quantiles are kept; found by bisection."""
+    below, low, high = mixture_below(x, abar_t), -9.0, 9.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mixture_below(middle, abar_s) < below else (low, middle)
+    return low
+
+
 # --- DPM-Solver++ as printed -----------------------------------------------------------------------------------------
 
 Clean = Callable[[float, float], float]
@@ -135,6 +166,74 @@ def dpm_2m(x: float, abars: Sequence[float], model: Clean, noise: Sequence[float
             x = kept * x + alpha * fresh * D + sigma * math.sqrt(fresh) * noise[i]
         last = h, estimate
         places.append(x)
+    return places
+
+
+# --- other methods as printed, or slow and obvious -------------------------------------------------------------------
+
+
+def heun(x: float, abars: Sequence[float], model: Clean) -> list[float]:
+    """x after every step of Karras et al. 2022, algorithm 1, in y = x / signal over sigma = noise / signal."""
+    places = []
+    for abar_t, abar_s in pairwise(abars):
+        sigma_t, sigma_s = (math.sqrt((1 - abar) / abar) for abar in (abar_t, abar_s))
+        y = x / math.sqrt(abar_t)
+        d = (y - model(x, abar_t)) / sigma_t
+        y_s = y + (sigma_s - sigma_t) * d
+        if sigma_s > 0:
+            d_s = (y_s - model(math.sqrt(abar_s) * y_s, abar_s)) / sigma_s
+            y_s = y + (sigma_s - sigma_t) * (d + d_s) / 2
+        x = math.sqrt(abar_s) * y_s
+        places.append(x)
+    return places
+
+
+def _carried(x: float, abar_t: float, abar_s: float, D: Callable[[float], float]) -> float:
+    """x_s = sigma_s/sigma_t x_t + sigma_s int e^lambda D dlambda, finely summed: Lu et al. 2022, equation 4.2."""
+    (start, end), pieces = (_half_log_snr(abar) for abar in (abar_t, abar_s)), 4000
+    middles = [start + (k + 0.5) / pieces * (end - start) for k in range(pieces)]
+    integral = sum(math.exp(at) * D(at) for at in middles) * (end - start) / pieces
+    return math.sqrt((1 - abar_s) / (1 - abar_t)) * x + math.sqrt(1 - abar_s) * integral
+
+
+def _through(points: Sequence[tuple[float, float]]) -> Callable[[float], float]:
+    """The polynomial through points, after Lagrange."""
+
+    def at(x: float) -> float:
+        total = 0.0
+        for i, (x_i, y_i) in enumerate(points):
+            total += y_i * math.prod((x - x_j) / (x_i - x_j) for j, (x_j, _) in enumerate(points) if j != i)
+        return total
+
+    return at
+
+
+def dpm_3m(x: float, abars: Sequence[float], model: Clean) -> list[float]:
+    """x after every step where the flow is carried on through the last three estimates; the first two steps of 2M."""
+    places, known = dpm_2m(x, abars[:3], model), []
+    for abar, at in zip(abars, [x, *places], strict=False):
+        known.append((_half_log_snr(abar), model(at, abar)))
+    for abar_t, abar_s in pairwise(abars[2:]):
+        places.append(_carried(places[-1], abar_t, abar_s, _through(known[-3:])))
+        known.append((_half_log_snr(abar_s), model(places[-1], abar_s)))
+    return places
+
+
+def unipc(x: float, abars: Sequence[float], model: Clean) -> list[float]:
+    """x after every step, not yet corrected, of Zhao et al. 2023, algorithms 1 and 2: order 2, B(h) = e^h - 1, data.
+
+    Predicting is dpm_2m's step from the corrected place; correcting carries the place before along the parabola through
+    the new estimate too, and, where there is but one before, along the mean of the two.
+    """
+    places, known = [], [(_half_log_snr(abars[0]), model(x, abars[0]))]
+    for abar_t, abar_s in pairwise(abars):
+        (start, D), end = known[-1], _half_log_snr(abar_s)
+        slope = (D - known[-2][1]) / (start - known[-2][0]) if len(known) > 1 else 0.0
+        ahead = D + slope * (end - start) / 2
+        places.append(_carried(x, abar_t, abar_s, lambda _, ahead=ahead: ahead))
+        known.append((end, model(places[-1], abar_s)))
+        mean = (D + known[-1][1]) / 2
+        x = _carried(x, abar_t, abar_s, _through(known[-3:]) if len(known) > 2 else lambda _, mean=mean: mean)
     return places
 
 

@@ -375,7 +375,7 @@ def test_a_newer_format_says_upgrade(good: Path) -> None:
         *(("schedule.max_beta", 2), ("schedule.tau", math.nan), ("schedule.tau", HUGE), ("schedule.betas", [2])),
         *(("target", "score"), ("target", []), ("classes", None), ("classes", ["cat"]), ("data", 3)),
         *(("weights", []), ("weights", ["best"]), ("weights", [[]]), ("weights", None), ("training", 3)),
-        *(("sampler", None), ("sampler.name", "euler"), ("sampler.steps", 0), ("sampler.guidance", math.inf)),
+        *(("sampler", None), ("sampler.name", "rk45"), ("sampler.steps", 0), ("sampler.guidance", math.inf)),
         *(("parameters", None), ("parameters", math.inf), ("flops", math.nan), ("flops", -math.inf)),
     ],
     ids=lambda value: str(value)[:20],

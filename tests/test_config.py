@@ -197,6 +197,7 @@ def test_a_whole_number_will_do_for_a_real_one() -> None:
         (SamplerConfig("ddim"), 10, 10),
         (SamplerConfig("dpm++2m"), 1000, 20),
         (SamplerConfig("dpm++2m-sde"), 1000, 20),
+        (SamplerConfig("heun"), 1000, 10),
         (SamplerConfig("ddim", steps=7), 1000, 7),
     ],
 )

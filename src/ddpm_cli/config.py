@@ -23,8 +23,8 @@ Loss = Literal["simple", "min-snr", "vlb", "hybrid"]
 Times = Literal["stratified", "uniform", "logit-normal"]
 Decay = Literal["constant", "linear", "cosine"]
 Time = Literal["level", "log-snr"]
-Sampler = Literal["ddpm", "ddim", "dpm++2m", "dpm++2m-sde"]
-Spacing = Literal["uniform", "trailing", "log-snr"]
+Sampler = Literal["ddpm", "ddim", "euler", "euler-a", "heun", "dpm++2m", "dpm++2m-sde", "dpm++3m", "unipc"]
+Spacing = Literal["uniform", "leading", "trailing", "quadratic", "log-snr", "karras"]
 Variance = Literal["small", "large", "learned"]
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 Compiling = Literal["auto", "on", "off"]
@@ -343,8 +343,13 @@ class SamplerConfig:
 SAMPLERS: dict[Sampler, tuple[int | None, Spacing, str]] = {
     "ddpm": (None, "uniform", "ancestral sampling (Ho et al. 2020)"),
     "ddim": (50, "uniform", "from deterministic (eta 0) to ancestral (eta 1) (Song et al. 2021)"),
+    "euler": (20, "karras", "the probability flow by straight steps: `ddim` of eta 0 (Karras et al. 2022)"),
+    "euler-a": (20, "karras", "the same with fresh noise: `ddim` of eta 1 (Song et al. 2021)"),
+    "heun": (10, "karras", "the probability flow, second order, two evaluations a step (Karras et al. 2022)"),
     "dpm++2m": (20, "log-snr", "second-order multistep, deterministic (Lu et al. 2022)"),
     "dpm++2m-sde": (20, "log-snr", "second-order multistep, stochastic (Lu et al. 2022)"),
+    "dpm++3m": (20, "log-snr", "third-order multistep, deterministic (Lu et al. 2022)"),
+    "unipc": (20, "log-snr", "second-order multistep that corrects every step (Zhao et al. 2023)"),
 }
 
 

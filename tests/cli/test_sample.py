@@ -5,13 +5,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ddpm_cli import __version__
+from ddpm_cli.config import SAMPLERS, Spacing
 
 pytestmark = pytest.mark.usefixtures("model")
 FEW = ("-n", 4, "--steps", 2, "--seed", 0)
@@ -190,7 +191,7 @@ def test_a_second_output_with_another_suffix_is_2(ddpm: Any, cwd: Path, option: 
 # --- images of a seed -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++2m", "dpm++2m-sde"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_image_k_of_a_seed_is_the_same_whatever_is_drawn_with_it(ddpm: Any, cwd: Path, sampler: str) -> None:
     common = ["--sampler", sampler, "--steps", 4, "--seed", 3, "--precision", "float32"]
     ddpm("sample", *common, "-n", 7, "-o", "all/").done()
@@ -262,21 +263,23 @@ def test_guidance_changes_the_image_and_counts_two_evaluations_a_step(ddpm: Any,
     assert (drawn(*common) != drawn(*common, "--guidance", 4)).any()
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++2m", "dpm++2m-sde"])
-@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log-snr"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("spacing", get_args(Spacing))
 def test_every_sampler_walks_every_spacing(ddpm: Any, sampler: str, spacing: str) -> None:
     options = ["--sampler", sampler, "--spacing", spacing, "--steps", 5]
     document = ddpm("sample", "-n", 2, *options, "--json").done().json
     assert (document["sampler"], document["spacing"], document["steps"]) == (sampler, spacing, 5)
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 50), ("dpm++2m", 20), ("dpm++2m-sde", 20)])
+@pytest.mark.parametrize(
+    ("sampler", "steps"), [("ddim", 50), ("heun", 10), ("dpm++2m", 20), ("dpm++2m-sde", 20), ("unipc", 20)]
+)
 def test_a_sampler_has_its_own_number_of_steps(ddpm: Any, sampler: str, steps: int) -> None:
     assert ddpm("sample", "-n", 1, "--sampler", sampler, "--json").done().json["steps"] == steps
 
 
 def test_eta_belongs_to_ddim(ddpm: Any, drawn: Any) -> None:
-    for sampler in ([], ["--sampler", "ddpm"], ["--sampler", "dpm++2m"]):
+    for sampler in ([], *(["--sampler", name] for name in SAMPLERS if name != "ddim")):
         ddpm("sample", *FEW, *sampler, "--eta", 0.5).refused(2, "eta", "ddim")
     ddim = ["-n", 1, "--steps", 3, "--seed", 0, "--sampler", "ddim"]
     assert (drawn(*ddim) == drawn(*ddim, "--eta", 0)).all()
@@ -301,7 +304,7 @@ def test_a_learned_variance_is_taken_by_itself_told_and_may_be_put_aside(
     assert (drawn(*walk) != drawn(*walk, "--variance", "small")).any()
     guided = ddpm("sample", *walk, "--guidance", 2, "--json").done().json
     assert (guided["variance"], guided["evaluations"]) == ("learned", 8)
-    for other in ("ddim", "dpm++2m", "dpm++2m-sde"):
+    for other in SAMPLERS.keys() - {"ddpm"}:
         assert "variance" not in ddpm("sample", *walk[:-1], other, "--json").done().json
 
 

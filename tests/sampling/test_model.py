@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_cli.config import SamplerConfig, ScheduleConfig, UNetConfig
+from ddpm_cli.config import SAMPLERS, SamplerConfig, ScheduleConfig, UNetConfig
 from ddpm_cli.denoiser import Condition, Denoiser, Prediction
 from ddpm_cli.errors import ModelError, NumericsError, UsageError
 from ddpm_cli.networks import build
@@ -40,7 +40,7 @@ def drawn(model: DiffusionModel, seed: int, images: range | list[int], labels: l
 @pytest.mark.parametrize(
     "options",
     [
-        *({}, {"guidance": 2.0}, {"name": "ddpm"}, {"name": "ddim", "eta": 0.5}, {"name": "dpm++2m"}),
+        *({}, {"guidance": 2.0}, {"name": "ddim", "eta": 0.5}, *({"name": name} for name in SAMPLERS)),
         {"name": "ddpm", "learned": True, "guidance": 2.0},
     ],
     ids=str,
@@ -109,6 +109,17 @@ def test_guidance_moves_images_and_asks_twice() -> None:
     off, on = model(), model(guidance=3.0)
     assert float((drawn(off, 3, range(3)) - drawn(on, 3, range(3))).abs().max()) > 1e-3
     assert (off.evaluations, on.evaluations) == (4, 8)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_evaluations_are_the_images_that_the_network_has_seen(name: str, guidance: float, steps: int) -> None:
+    drawing, seen = model(name=name, guidance=guidance), []
+    drawing = replace(drawing, sampler=replace(drawing.sampler, steps=steps), inner_batch=1)
+    drawing.denoiser.network.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    drawn(drawing, 3, [0])
+    assert sum(seen) == drawing.evaluations
 
 
 @pytest.mark.parametrize(

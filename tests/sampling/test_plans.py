@@ -6,6 +6,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ddpm_cli.config import ScheduleConfig, Spacing
 from ddpm_cli.sampling import plan
@@ -55,6 +57,61 @@ def test_uniform_is_an_even_division_of_T_to_0_rounded(timesteps: int, steps: in
     assert times(Schedule(ScheduleConfig("linear", timesteps)), steps, "uniform") == expected
 
 
+@given(
+    st.sampled_from(SPACINGS),
+    st.integers(1, 3000),
+    st.builds(ScheduleConfig, st.sampled_from(("linear", "cosine", "sigmoid", "constant")), st.integers(2, 1200)),
+    st.floats(-30, 5),
+)
+@settings(deadline=None, max_examples=200)
+def test_whatever_is_asked_for(spacing: Spacing, steps: int, config: ScheduleConfig, noisiest: float) -> None:
+    schedule = Schedule(config)
+    levels = plan(schedule, steps, spacing, noisiest)
+    assert all(now.t > after.t and now.log_snr < after.log_snr for now, after in pairwise(levels))
+    assert levels[-1] == (0, 1, 0, math.inf)
+    assert 2 <= len(levels) <= steps + 1
+    assert levels[0].t <= config.timesteps
+    assert levels[-2].t >= 1 - 1e-9  # where there is a clean-image question
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "steps", "expected"),
+    [
+        (1000, 4, [1000, 562, 250, 62, 0]),  # 1000 (1 - i/4)^2
+        (1000, 1, [1000, 0]),
+        (9, 3, [9, 4, 1, 0]),
+        (10, 5, [10, 6, 4, 2, 0]),  # 10, 6.4, 3.6, 1.6, 0.4, 0: the last two are one
+    ],
+)
+def test_quadratic_is_denser_at_the_clean_end(timesteps: int, steps: int, expected: list[int]) -> None:
+    assert times(Schedule(ScheduleConfig("linear", timesteps)), steps, "quadratic") == expected
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "steps", "expected"),
+    [
+        (1000, 4, [751, 501, 251, 1, 0]),
+        (1000, 3, [667, 334, 1, 0]),
+        (1000, 1, [1, 0]),
+        (5, 5, [5, 4, 3, 2, 1, 0]),
+        (5, 9, [5, 4, 3, 2, 1, 0]),
+    ],
+)
+def test_leading_takes_the_first_of_every_part(timesteps: int, steps: int, expected: list[int]) -> None:
+    assert times(Schedule(ScheduleConfig("linear", timesteps)), steps, "leading") == expected
+
+
+@pytest.mark.parametrize("noisiest", [-math.inf, -9.0, -3.0])
+def test_karras_steps_are_those_of_equation_5(noisiest: float) -> None:
+    levels = plan(LINEAR, 20, "karras", noisiest)
+    sigma = [float(level.noise / level.signal) for level in levels]
+    ends = [max(noisiest, math.log(4.0358298e-05 / (1 - 4.0358298e-05))), math.log(0.9999 / 1e-4)]
+    highest, lowest = (math.exp(-log_snr / 2) for log_snr in ends)
+    # Karras et al. 2022, with rho = 7, and 0 at the end
+    expected = [(highest ** (1 / 7) + i / 19 * (lowest ** (1 / 7) - highest ** (1 / 7))) ** 7 for i in range(20)]
+    assert sigma == pytest.approx([*expected, 0], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("timesteps", "steps", "expected"),
     [
@@ -68,7 +125,7 @@ def test_trailing_starts_at_T(timesteps: int, steps: int, expected: list[int]) -
     assert times(Schedule(ScheduleConfig("linear", timesteps)), steps, "trailing") == expected
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "trailing"])
+@pytest.mark.parametrize("spacing", ["uniform", "leading", "trailing"])
 @pytest.mark.parametrize("steps", [10, 11, 60, 1000])
 def test_more_steps_than_levels_visit_every_level_once(spacing: Spacing, steps: int) -> None:
     assert times(Schedule(ScheduleConfig("linear", 10)), steps, spacing) == list(range(10, -1, -1))

@@ -1,20 +1,23 @@
 """The step rules against closed forms for Gaussian data, and against the papers' formulas written out."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from ddpm_cli.config import SamplerConfig, ScheduleConfig, Target
+from ddpm_cli.config import SAMPLERS, Sampler, SamplerConfig, ScheduleConfig, Spacing, Target
 from ddpm_cli.denoiser import Condition, Denoiser, Denoises, Prediction
 from ddpm_cli.errors import UsageError
 from ddpm_cli.sampling import plan, rule, sample
 from ddpm_cli.schedule import Floats, Level, Schedule
 from oracles import (
     LINEAR,
+    Clean,
     IdealNetwork,
     M,
     S,
@@ -22,9 +25,14 @@ from oracles import (
     best_fraction,
     clean_variance,
     dpm_2m,
+    dpm_3m,
     gaussian_flow,
+    heun,
     ideal_clean,
+    mixture_clean,
+    mixture_flow,
     pair,
+    unipc,
 )
 
 SCHEDULE = Schedule(ScheduleConfig("linear"))
@@ -122,16 +130,148 @@ def test_with_the_best_variance_learned_few_ancestral_steps_are_exact(times: lis
     assert variance == pytest.approx(S**2 - clean_variance(times[-2]), rel=1e-7)
 
 
-@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpm++2m", 2)])
-def test_the_order_of_a_solver(name: str, order: float) -> None:
+ORDERS: dict[Sampler, int] = {"ddim": 1, "euler": 1, "heun": 2, "dpm++2m": 2, "dpm++3m": 3, "unipc": 3}
+STOCHASTIC = (
+    SamplerConfig("ddpm", variance="small"),
+    SamplerConfig("ddpm", variance="large"),
+    SamplerConfig("ddim", eta=0.5),
+    SamplerConfig("euler-a"),
+    SamplerConfig("dpm++2m-sde"),
+)
+
+
+def mixed(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+    del condition
+    return Prediction(mixture_clean(x_t, level.signal, level.noise))
+
+
+def measured_orders(name: Sampler, denoiser: Denoises, exact: float) -> list[float]:
+    """log2 of how much less a walk from T to level 1 misses with twice the steps, for 80 to 640 of them."""
     errors = []
-    for steps in (40, 80, 160, 320):
-        levels = plan(SCHEDULE, steps + 1, "log-snr", -math.inf)[:-1]  # from T to level 1, without the step to clean
+    for steps in (80, 160, 320, 640):
+        levels = plan(SCHEDULE, steps + 1, "log-snr", -math.inf)[:-1]  # without the step to clean
         assert (levels[0].t, len(levels)) == (1000, steps + 1)
-        *_, end = walk(SamplerConfig(name), levels, images(1.3), ideal)  # type: ignore[arg-type]
-        errors.append(abs(float(end) - gaussian_flow(1.3, LINEAR[1000], LINEAR[1])))
-    for coarse, fine in pairwise(errors):
-        assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
+        *_, end = walk(SamplerConfig(name), levels, images(1.3), denoiser)
+        errors.append(abs(float(end) - exact))
+    return [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
+
+
+def test_every_deterministic_method_has_an_order_here() -> None:
+    noisy = {config.name for config in STOCHASTIC} - {"ddim"}
+    assert ORDERS.keys() | noisy == set(SAMPLERS)
+
+
+@pytest.mark.parametrize(("name", "order"), ORDERS.items())
+def test_the_order_of_convergence_is_that_of_theory(name: Sampler, order: int) -> None:
+    exact = mixture_flow(1.3, LINEAR[1000], LINEAR[1])
+    assert measured_orders(name, mixed, exact) == pytest.approx([order] * 3, abs=0.15)
+
+
+@pytest.mark.parametrize(("name", "order"), ORDERS.items())
+def test_on_gaussian_data_too(name: Sampler, order: int) -> None:
+    found = measured_orders(name, ideal, gaussian_flow(1.3, LINEAR[1000], LINEAR[1]))
+    if name == "dpm++3m":  # on one Gaussian its errors of third order cancel along the way: about 3.9
+        assert min(found) > order
+    else:
+        assert found == pytest.approx([order] * 3, abs=0.15)
+
+
+# --- moments and weights of the stochastic methods -------------------------------------------------------------------
+
+TIMES = (1000, 960, 800, 560, 300, 120, 40)
+
+
+def coefficients(config: SamplerConfig, t: int, s: int) -> tuple[float, float, float]:
+    """Of x_t, of the estimate and of the noise in x_s, as the papers have them."""
+    alpha, beta, btilde = pair(t, s)
+    if config.name == "ddim":
+        assert config.eta is not None
+        sigma = config.eta * math.sqrt(btilde)
+        of_eps = math.sqrt(1 - LINEAR[s] - sigma**2) / math.sqrt(1 - LINEAR[t])  # Song et al. 2021, equation 12
+        return of_eps, math.sqrt(LINEAR[s]) - of_eps * math.sqrt(LINEAR[t]), sigma
+    if config.name == "euler-a":  # down to sigma_down, and up again, in x / signal
+        now, after = (math.sqrt((1 - LINEAR[k]) / LINEAR[k]) for k in (t, s))
+        up = after * math.sqrt(now**2 - after**2) / now
+        down = math.sqrt(after**2 - up**2)
+        return tuple(math.sqrt(LINEAR[s]) * each for each in (down / now / math.sqrt(LINEAR[t]), 1 - down / now, up))  # type: ignore[return-value]
+    if config.name == "dpm++2m-sde":
+        h = (math.log(LINEAR[s] / (1 - LINEAR[s])) - math.log(LINEAR[t] / (1 - LINEAR[t]))) / 2
+        fresh, deviation = 1 - math.exp(-2 * h), math.sqrt(1 - LINEAR[s])
+        kept = deviation / math.sqrt(1 - LINEAR[t]) * math.exp(-h)
+        return kept, math.sqrt(LINEAR[s]) * fresh, deviation * math.sqrt(fresh)
+    of_x = math.sqrt(alpha) * (1 - LINEAR[s]) / (1 - LINEAR[t])
+    variance = btilde if config.variance == "small" else beta
+    return of_x, math.sqrt(LINEAR[s]) * beta / (1 - LINEAR[t]), math.sqrt(variance)
+
+
+def lookback(config: SamplerConfig, i: int) -> float:
+    """How much of the change from the last estimate to this one the step from TIMES[i] adds to this one."""
+    if config.name != "dpm++2m-sde" or i == 0:
+        return 0.0
+    before, now, after = (math.log(LINEAR[t] / (1 - LINEAR[t])) for t in TIMES[i - 1 : i + 2])
+    return (after - now) / (now - before) / 2
+
+
+@pytest.mark.parametrize("config", STOCHASTIC, ids=lambda config: f"{config.name}-{config.variance or config.eta}")
+def test_mean_and_covariance_are_those_of_the_recursion(config: SamplerConfig) -> None:
+    # Two pixels of N(m, C). The state (x, last estimate) of a walk is linear in itself and in fresh noise.
+    m, C = np.array([0.7, -0.2]), np.array([[0.16, 0.09], [0.09, 0.25]])
+    mean, covariance = np.zeros(4), np.diag([1.0, 1, 0, 0])
+    for i, (t, s) in enumerate(pairwise(TIMES)):
+        a = math.sqrt(LINEAR[t])
+        gain = a * C @ np.linalg.inv(a**2 * C + (1 - LINEAR[t]) * np.eye(2))
+        of_x, of_clean, of_noise = coefficients(config, t, s)
+        back, one, none = lookback(config, i), np.eye(2), np.zeros((2, 2))
+        A = np.block([[of_x * one + of_clean * (1 + back) * gain, -of_clean * back * one], [gain, none]])
+        shift = m - a * gain @ m
+        mean = A @ mean + np.concatenate([of_clean * (1 + back) * shift, shift])
+        covariance = A @ covariance @ A.T + np.diag([of_noise**2, of_noise**2, 0, 0])
+
+    centre, spread = torch.from_numpy(m), torch.from_numpy(C)
+
+    def denoiser(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        del condition
+        a, noise = level.signal, level.noise**2 * torch.eye(2, dtype=x_t.dtype)
+        gain = a * spread @ torch.linalg.inv(a**2 * spread + noise)
+        rest = x_t.reshape(-1, 2) - a * centre
+        return Prediction((centre + rest @ gain.T).reshape(x_t.shape))
+
+    # Image 0 sees no noise at all; each other one a single pixel of a single draw.
+    draws = len(TIMES)
+    alone = torch.cat([torch.zeros(1, 2 * draws), torch.eye(2 * draws)]).double().reshape(-1, draws, 1, 1, 2)
+    *_, end = walk(config, whole(*TIMES), alone[:, 0], denoiser, lambda _, step: alone[:, 1 + step])
+    reached = end.reshape(-1, 2).numpy()
+    assert reached[0] == pytest.approx(mean[:2], abs=1e-9)
+    assert (reached[1:] - reached[0]).T @ (reached[1:] - reached[0]) == pytest.approx(covariance[:2, :2], abs=1e-9)
+
+
+@pytest.mark.parametrize("config", STOCHASTIC, ids=lambda config: f"{config.name}-{config.variance or config.eta}")
+def test_the_weights_of_a_mixture_are_those_of_the_recursion(config: SamplerConfig) -> None:
+    # The density of (place before, place) on a grid, carried from step to step as the formulas say.
+    x = np.linspace(-6, 6, 241)
+    cell = x[1] - x[0]
+    normal = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    density, last = normal[None, :] / len(x) / cell * np.ones((len(x), 1)), np.zeros(len(x))
+    for i, (t, s) in enumerate(pairwise(TIMES)):
+        a = math.sqrt(LINEAR[t])
+        clean = mixture_clean(torch.from_numpy(x), a, math.sqrt(1 - LINEAR[t])).numpy()
+        of_x, of_clean, of_noise = coefficients(config, t, s)
+        back = lookback(config, i)
+        middle = of_x * x[None, :] + of_clean * (clean[None, :] + back * (clean[None, :] - last[:, None]))
+        step = np.exp(-((x - middle[..., None]) ** 2) / (2 * of_noise**2)) / math.sqrt(2 * math.pi) / of_noise
+        density, last = np.einsum("ij,ijk->jk", density, step) * cell, clean
+    places = density.sum(0) * cell
+    assert places.sum() * cell == pytest.approx(1, abs=1e-5)
+
+    count = 40_000
+    start, *rest = np.random.default_rng(0).standard_normal((len(TIMES), count, 1, 1, 1))
+    *_, end = walk(config, whole(*TIMES), torch.from_numpy(start), mixed, lambda _, step: torch.from_numpy(rest[step]))
+    found = end.flatten().numpy()
+    upper = float(places[x > 0].sum() + places[x == 0].sum() / 2) * cell
+    assert (found > 0).mean() == pytest.approx(upper, abs=4 * math.sqrt(upper * (1 - upper) / count))
+    for power in (1, 2):
+        expected, square = (float((x**k * places).sum()) * cell for k in (power, 2 * power))
+        assert (found**power).mean() == pytest.approx(expected, abs=4 * math.sqrt((square - expected**2) / count))
 
 
 # --- against the formulas --------------------------------------------------------------------------------------------
@@ -218,9 +358,9 @@ def scales(t: int) -> tuple[float, float]:
     return math.sqrt(LINEAR[t]), math.sqrt(1 - LINEAR[t])
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "trailing", "log-snr"])
-def test_small_variance_is_ddim_with_eta_1(spacing: str) -> None:
-    levels = plan(SCHEDULE, 13, spacing)  # type: ignore[arg-type]
+@pytest.mark.parametrize("spacing", get_args(Spacing))
+def test_small_variance_is_ddim_with_eta_1(spacing: Spacing) -> None:
+    levels = plan(SCHEDULE, 13, spacing)
     x, draw = images(1.3, -0.4), lambda _, step: images(math.sin(step), math.cos(step))
     ancestral = walk(SamplerConfig("ddpm", variance="small"), levels, x, ideal, draw)
     eta_1 = walk(SamplerConfig("ddim", eta=1), levels, x, ideal, draw)
@@ -231,11 +371,8 @@ def test_small_variance_is_ddim_with_eta_1(spacing: str) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        SamplerConfig("ddpm", variance="small"),
-        SamplerConfig("ddpm", variance="large"),
-        SamplerConfig("ddim", eta=0.5),
-        SamplerConfig("dpm++2m"),
-        SamplerConfig("dpm++2m-sde"),
+        *STOCHASTIC,
+        *map(SamplerConfig, ORDERS),
     ],
 )
 def test_every_rule_lands_on_the_clean_estimate_without_noise(config: SamplerConfig) -> None:
@@ -248,7 +385,7 @@ def test_every_rule_lands_on_the_clean_estimate_without_noise(config: SamplerCon
     steps = list(sample(ideal, images(0.7), whole(900, 400, 30, 0), draw, rule(config)))
     assert float(steps[-1].x) == pytest.approx(float(steps[-1].clean), rel=1e-12)
     assert float(steps[-1].clean) == pytest.approx(float(ideal_clean(steps[-2].x, *scales(30))), rel=1e-8)
-    assert drawn == ([] if config.name == "dpm++2m" else [0, 1])
+    assert drawn == ([0, 1] if config in STOCHASTIC else [])
 
 
 def bent(x: float, abar: float) -> float:
@@ -273,6 +410,40 @@ def test_dpm_solver_is_the_algorithm_of_the_paper(times: list[int], noisy: bool)
     assert float(found[-1]) == pytest.approx(bent(expected[-1], LINEAR[times[-1]]), rel=1e-7)
 
 
+@pytest.mark.parametrize("method", [heun, dpm_3m, unipc])
+@pytest.mark.parametrize("times", [[1000, 900, 640, 600, 210, 4, 1], [900, 500, 400, 20], [800, 790]])
+def test_other_deterministic_methods_are_those_of_the_papers(
+    times: list[int], method: Callable[[float, Sequence[float], Clean], list[float]]
+) -> None:
+    expected = method(0.8, [LINEAR[t] for t in times], bent)
+    names: dict[object, Sampler] = {heun: "heun", dpm_3m: "dpm++3m", unipc: "unipc"}
+    found = walk(SamplerConfig(names[method]), whole(*times), images(0.8), bent_denoiser)
+    assert [float(x) for x in found] == pytest.approx(expected, rel=1e-6)
+
+
+def test_heun_asks_twice_a_step_but_for_the_last() -> None:
+    asked = []
+
+    def denoiser(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        asked.append(int(level.t))
+        return ideal(x_t, level, condition)
+
+    walk(SamplerConfig("heun"), whole(900, 500, 100, 0), images(1.3), denoiser)
+    assert asked == [900, 500, 500, 100, 100]
+
+
+@pytest.mark.parametrize(("name", "eta"), [("euler", 0.0), ("euler-a", 1.0)])
+def test_euler_is_another_name_of_ddim(name: Sampler, eta: float) -> None:
+    draw = lambda _, step: images(math.sin(step), math.cos(step))  # noqa: E731
+    for spacing in get_args(Spacing):
+        levels, x = plan(SCHEDULE, 9, spacing), images(1.3, -0.4)
+        found, expected = (
+            walk(config, levels, x, bent_denoiser, draw)
+            for config in (SamplerConfig(name), SamplerConfig("ddim", eta=eta))
+        )
+        assert all(map(torch.equal, found, expected))
+
+
 def test_a_perfect_estimate_is_kept_by_every_deterministic_rule() -> None:
     # With the clean image known, x stays on the straight line of its noise.
     def known(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
@@ -280,7 +451,7 @@ def test_a_perfect_estimate_is_kept_by_every_deterministic_rule() -> None:
         return Prediction(torch.full_like(x_t, M))
 
     a, b = scales(900)
-    for name in ("ddim", "dpm++2m"):
-        places = walk(SamplerConfig(name), whole(900, 500, 100, 0), images(a * M + b * 0.6), known)  # type: ignore[arg-type]
+    for name in ORDERS:
+        places = walk(SamplerConfig(name), whole(900, 500, 100, 0), images(a * M + b * 0.6), known)
         for t, x in zip((500, 100, 0), places, strict=True):
             assert float(x) == pytest.approx(scales(t)[0] * M + scales(t)[1] * 0.6, rel=1e-8)

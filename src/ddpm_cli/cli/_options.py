@@ -4,6 +4,7 @@ import os
 import secrets
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -187,11 +188,10 @@ def file_option(text: str) -> Any:
 
 
 def _default_steps() -> str:
-    """The steps of every sampler: "T for ddpm, 50 for ddim, 20 for dpm++2m and dpm++2m-sde"."""
-    names: dict[object, list[str]] = {}
-    for name, (steps, *_) in SAMPLERS.items():
-        names.setdefault(steps or "T", []).append(name)
-    return ", ".join(f"{steps} for {' and '.join(those)}" for steps, those in names.items())
+    """The steps of every sampler: "T for ddpm, 50 for ddim, 10 for heun, else 20"."""
+    usual = Counter(steps for steps, *_ in SAMPLERS.values()).most_common(1)[0][0]
+    own = [f"{steps or 'T'} for {name}" for name, (steps, *_) in SAMPLERS.items() if steps != usual]
+    return f"{', '.join(own)}, else {usual}"
 
 
 def _refuse_custom(context: typer.Context, kind: KindName) -> KindName:

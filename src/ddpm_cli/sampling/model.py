@@ -15,7 +15,7 @@ from ddpm_cli.forward import as_tensors
 from ddpm_cli.sampling.draws import SeededDraw
 from ddpm_cli.sampling.loop import Step, sample
 from ddpm_cli.sampling.plans import plan
-from ddpm_cli.sampling.rules import rule
+from ddpm_cli.sampling.rules import questions, rule
 from ddpm_cli.schedule import Floats, Level, Schedule
 
 
@@ -169,8 +169,8 @@ class DiffusionModel:
 
     @property
     def evaluations(self) -> int:
-        """Passes of the network for one image; a guided step makes two."""
-        return self.steps * (1 if self.sampler.guidance == 1 else 2)
+        """Passes of the network for one image; a guided question makes two."""
+        return questions(self.sampler, self.plan()) * (1 if self.sampler.guidance == 1 else 2)
 
     def draws_as(self, other: SamplerConfig) -> bool:
         """Whether its sampler and another come to the same, defaults that are spelled out included."""
