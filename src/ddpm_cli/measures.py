@@ -86,6 +86,7 @@ class Metric:
         needs: of the real images; None: nothing.
         least: images from which on it is computed unasked; asked for, it is with fewer too, and warns.
         unasked: whether it ever is.
+        fewest: images, judged and real, without which it has no value.
         drawn: how; None: not at all.
         title: of its picture.
         counted: what its picture counts.
@@ -99,6 +100,7 @@ class Metric:
     needs: Need | None = None
     least: int = 1
     unasked: bool = True
+    fewest: int = 1
     drawn: Drawing | None = None
     title: str = ""
     counted: str = "images"
@@ -150,6 +152,7 @@ METRICS: dict[str, Metric] = {
         figures=(Figure("value", "Fréchet distance", interval="interval"),),
         needs="network",
         least=MANY,
+        fewest=2,
     ),
     "kernel": Metric(
         name="kernel",
@@ -159,6 +162,7 @@ METRICS: dict[str, Metric] = {
         figures=(Figure("value", "kernel distance", error="error"),),
         needs="network",
         least=MANY,
+        fewest=3,
     ),
     "overlap": Metric(
         name="overlap",
@@ -172,6 +176,7 @@ METRICS: dict[str, Metric] = {
         ),
         needs="network",
         least=MANY,
+        fewest=6,
     ),
     "neighbours": Metric(
         name="neighbours",

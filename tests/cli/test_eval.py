@@ -240,3 +240,12 @@ def test_the_likelihood_of_a_model(ddpm: Any, monkeypatch: pytest.MonkeyPatch) -
     assert protocol["conditional"]
     assert protocol["dequantisation"].startswith("none")
     assert ddpm(*asked).done().json["metrics"] == found["metrics"]
+
+
+@pytest.mark.usefixtures("model")
+def test_metrics_of_too_few_images_are_left_out_unless_asked_for(ddpm: Any) -> None:
+    few = ("eval", "mnist", "-n", 4, "--steps", 1, "--seed", 0)
+    found = ddpm(*few, "--metrics", "all", "--json").done()
+    assert "overlap" not in found.json["metrics"]
+    assert "no overlap: it needs 6 images, judged and real" in found.err
+    ddpm(*few, "--metrics", "overlap").refused(2, "it needs 6 images")

@@ -1,5 +1,6 @@
 """``ddpm eval``: how good a model, a folder or an archive of images is, beside what real images get."""
 
+import contextlib
 import csv
 import io
 import json as json_module
@@ -112,7 +113,7 @@ def evaluate(
     for each in names:
         out.detail(f"{each}: {METRICS[each].what}; better: {METRICS[each].better}")
     subject_taken = source.take()
-    with out.progress("judging", "questions") as live:
+    with _Later(out, "judging", "questions") as live:
         found = evaluation.evaluate(subject_taken, against, names, out.note, live)
     if plot is not None:
         _draw(found, plot)
@@ -202,6 +203,20 @@ def _source(
         return drawing.ready(found.path, config, **{**how, "precision": "float32"}).model
 
     return _Source(info.shape, str(info.data.get("name", "")), number or NUMBER, True, take)
+
+
+class _Later(contextlib.ExitStack):
+    """Progress that begins when there is some, so that its rate is that of what it tells of."""
+
+    def __init__(self, out: Output, what: str, unit: str) -> None:
+        super().__init__()
+        self.out, self.what, self.unit = out, what, unit
+        self.live: Callable[[int, int], None] | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.live is None:
+            self.live = self.enter_context(self.out.progress(self.what, self.unit))
+        self.live(done, total)
 
 
 class _Announcing:

@@ -155,8 +155,13 @@ def choose(
     Raises:
         UsageError: a metric that was asked for cannot be had.
     """
-    reasons = {name: LACKS[metric.needs](against) for name, metric in METRICS.items() if metric.needs is not None}
-    lacking = {name: reason for name, reason in {**reasons, **lacks}.items() if reason}
+    there = min(number, len(against.images.images))
+    lacking = {}
+    for name, metric in METRICS.items():
+        few = f"it needs {metric.fewest} images, judged and real" if metric.fewest > there else ""
+        needs = LACKS[metric.needs](against) if metric.needs is not None else ""
+        if reason := needs or lacks.get(name) or few:
+            lacking[name] = reason
     left = [name for name in METRICS if name not in lacking]
     every = list(wanted) == ["all"]
     if wanted and not every:

@@ -196,7 +196,9 @@ def _neighbours(bench: Bench) -> Scored:
     closest = np.argsort(found.distance, kind="stable")[:SHOWN]
     bench.pictures["neighbours"] = np.stack([images[closest], training.images[found.which[closest]]])
     nothing = {"copied": None, "distance": None, "interval": None}
-    how = {"training": training.name, "images": len(training.images), "copy": "nearest < second nearest / 3"}
+    split = "all" if bench.against.other is None else "train"
+    how = {"training": training.name, "split": split, "images": len(training.images)}
+    how |= {"copy": "nearest < second nearest / 3"}
     return {**_copied(found), "real": _copied(usual) if usual else nothing}, {"neighbours": how}
 
 
