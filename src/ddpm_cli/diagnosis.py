@@ -459,10 +459,10 @@ def _compiler() -> Iterator[Finding]:
 
     found = machine.compilers(on_cpu=machine.choose_device("auto").type == "cpu")
     if found:
-        yield Finding("compiler", "ok", f"{shutil.which(found[0])}, for --compile on")
+        yield Finding("compiler", "ok", f"{shutil.which(found[0])}, for --compile")
     else:
         install = "xcode-select --install" if sys.platform == "darwin" else "sudo apt install g++"
-        yield Finding("compiler", "ok", "none, and only --compile on would use one", f"If you want it: {install}")
+        yield Finding("compiler", "ok", "none, and only --compile would use one", f"If you want it: {install}")
 
 
 def _weights() -> Iterator[Finding]:

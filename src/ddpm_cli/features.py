@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_cli import checkpoint, machine, paths
-from ddpm_cli.data import ImageSet
+from ddpm_cli.data import KNOWN, ImageSet
 from ddpm_cli.errors import DdpmError, ModelError, UsageError
 from ddpm_cli.networks.classifier import SIDE, Classifier
 from ddpm_cli.pixels import Pixels, from_uint8
@@ -105,6 +105,15 @@ def batches(images: Pixels) -> Iterator[tuple[slice, Tensor]]:
         rows = slice(start, start + BATCH)
         x = from_uint8(torch.from_numpy(np.ascontiguousarray(images[rows])))
         yield rows, x.contiguous(memory_format=torch.channels_last)
+
+
+def lacking(images: ImageSet) -> str:
+    """Why no pinned network sees the images of a known set; empty where one does."""
+    if images.name not in PINNED:
+        return f"there is no feature network for {images.name}, only for {', '.join(PINNED)}"
+    _, height, width = images.shape
+    other = images.shape != KNOWN[images.name].shape
+    return f"the feature network of {images.name} does not see images of {height}x{width}" if other else ""
 
 
 def load(data: str) -> FeatureNetwork:

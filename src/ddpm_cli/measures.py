@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Need = Literal["window", "network", "classifier"]
-"""What a metric asks of real images: room for the window of SSIM, a network that sees features in them, or one that
-knows their classes too."""
+Need = Literal["window", "network", "classifier", "training"]
+"""What a metric asks of real images: room for the window of SSIM, a network that sees features in them, one that knows
+their classes too, or the training images of their set."""
 
 Drawing = Literal["spread", "classes", "pairs", "terms"]
 """How a metric is drawn: its ``values`` as a histogram, its ``histogram`` over ``classes`` as bars, as the pairs of
@@ -187,6 +187,7 @@ METRICS: dict[str, Metric] = {
             Figure("copied", "copies of training images", share=True, interval="interval"),
             Figure("distance", "distance to the nearest, grey levels"),
         ),
+        needs="training",
         least=MANY,
         drawn="pairs",
         title="Judged, and the nearest training image",

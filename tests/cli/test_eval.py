@@ -13,7 +13,8 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from ddpm_cli import data
-from ddpm_cli.evaluation import Reference, scores
+from ddpm_cli.errors import ResourceError, UsageError
+from ddpm_cli.evaluation import Reference, choose, evaluate, from_files, scores
 from ddpm_cli.render.images import npz
 
 
@@ -249,3 +250,23 @@ def test_metrics_of_too_few_images_are_left_out_unless_asked_for(ddpm: Any) -> N
     assert "overlap" not in found.json["metrics"]
     assert "no overlap: it needs 6 images, judged and real" in found.err
     ddpm(*few, "--metrics", "overlap").refused(2, "it needs 6 images")
+
+
+def test_training_images_that_are_not_at_hand_are_missed_and_nothing_more(digits: Path) -> None:
+    """Only test images were fetched: what needs no others is judged, and none are downloaded."""
+
+    def absent() -> data.ImageSet:
+        raise ResourceError("the network is down", "")
+
+    test = data.load("mnist", split="test", limit=40)
+    against, said = Reference(test, "test", 0, absent), []
+    assert against.apart(5) is None
+    chosen = choose(["all"], against, 40, said.append, {"nll": "no model"})
+    assert chosen == ["ssim", "labels", "background", "frechet", "kernel", "overlap"]
+    assert "no neighbours: the training images are not at hand: ddpm data fetch mnist" in said
+    with pytest.raises(UsageError, match="ddpm data fetch mnist"):
+        choose(["neighbours"], against, 40, said.append)
+    found = evaluate(from_files(str(digits), None, said.append), against, chosen, said.append)
+    assert found.metrics["frechet"]["real"] == {"value": None}
+    assert found.metrics["ssim"]["real"]["nearest"] is None
+    assert found.protocol["floor"] is None

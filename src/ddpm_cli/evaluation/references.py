@@ -1,5 +1,6 @@
 """Real images to compare with, and which metrics can be had beside them."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from ddpm_cli import data, features, inception
 from ddpm_cli.config import Shape
 from ddpm_cli.data import ImageSet
-from ddpm_cli.errors import UsageError, unknown_name
+from ddpm_cli.errors import DdpmError, UsageError, unknown_name
 from ddpm_cli.evaluation.subjects import read
 from ddpm_cli.measures import METRICS, Need
 from ddpm_cli.metrics.ssim import WINDOW
@@ -29,7 +30,7 @@ class Reference:
         images: the set.
         split: which part of it, "test" or "train"; "all" for one without parts.
         seed: of the order in which its images are taken.
-        load_other: reads the other part of a set that has two; None for one without parts.
+        load_other: reads the other part of a set that has two, if it is at hand; None for one without parts.
     """
 
     images: ImageSet
@@ -39,13 +40,25 @@ class Reference:
 
     @cached_property
     def other(self) -> ImageSet | None:
-        """The other part of the set: its training images, where the reference is of its test images."""
-        return None if self.load_other is None else self.load_other()
+        """The other part of the set: its training images, where the reference is of its test images; None where it is
+        not at hand, which is no reason to judge nothing."""
+        if self.load_other is not None:
+            with contextlib.suppress(DdpmError):
+                return self.load_other()
+        return None
 
     @property
     def training(self) -> ImageSet:
-        """The training images of the set; of one without parts all of its images."""
-        return self.images if self.split != "test" or self.other is None else self.other
+        """The training images of the set; of one without parts all of its images.
+
+        Raises:
+            ValueError: they are not at hand.
+        """
+        if self.split != "test":
+            return self.images
+        if self.other is None:
+            raise ValueError("there are no training images")
+        return self.other
 
     def apart(self, count: int) -> ImageSet | None:
         """Real images that are not among the reference's, so many or as there are, in a random order; None: none are
@@ -114,16 +127,10 @@ def reference(
         if split not in ("", "train", "test"):
             raise UsageError(f"--reference {name} names the part {split!r}, expected train or test")
         which: data.Split = "train" if split == "train" else "test"
-        load = partial(
-            data.load,
-            known,
-            image_size=image_size,
-            data_dir=data_dir,
-            offline=offline,
-            say=say,
-            progress=progress,
-        )
-        found = Reference(load(split=which), which, seed, partial(load, split="test" if which == "train" else "train"))
+        load = partial(data.load, known, image_size=image_size, data_dir=data_dir, progress=progress)
+        # The other part only stands beside: it is not worth a download that nobody asked for.
+        rest = partial(load, split="test" if which == "train" else "train", offline=True, say=lambda _: None)
+        found = Reference(load(split=which, offline=offline, say=say), which, seed, rest)
     else:
         if not name.lower().endswith(".npz") and not data.is_path(name):
             raise unknown_name("data set", name, data.KNOWN)
@@ -189,11 +196,9 @@ def _lacks_window(against: Reference) -> str:
 
 
 def _lacks_classifier(against: Reference) -> str:
-    name, (_, height, width) = against.images.name, against.images.shape
-    if against.split == "all" or name not in features.PINNED:
-        return f"there is no feature network for {name}, only for {', '.join(features.PINNED)}"
-    other = against.images.shape != data.KNOWN[name].shape
-    return f"the feature network of {name} does not see images of {height}x{width}" if other else ""
+    if against.split == "all":  # a folder may be called as a known set is
+        return f"there is no feature network for {against.images.name}, only for {', '.join(features.PINNED)}"
+    return features.lacking(against.images)
 
 
 def _lacks_network(against: Reference) -> str:
@@ -202,9 +207,16 @@ def _lacks_network(against: Reference) -> str:
     return _lacks_classifier(against)
 
 
+def _lacks_training(against: Reference) -> str:
+    if against.split == "test" and against.other is None:
+        return f"the training images are not at hand: ddpm data fetch {against.images.name}"
+    return ""
+
+
 # Of each need, why these real images do not meet it; empty where they do.
 LACKS: dict[Need, Callable[[Reference], str]] = {
     "window": _lacks_window,
     "network": _lacks_network,
     "classifier": _lacks_classifier,
+    "training": _lacks_training,
 }

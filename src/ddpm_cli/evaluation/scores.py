@@ -32,14 +32,13 @@ from ddpm_cli.metrics import (
     resampled,
     ssim,
 )
-from ddpm_cli.metrics.labels import wilson
+from ddpm_cli.metrics.labels import NORMAL, wilson
 from ddpm_cli.metrics.manifold import NEAREST, WIDER
 from ddpm_cli.metrics.ssim import RANGE, WINDOW
 from ddpm_cli.pixels import Pixels, from_uint8
 from ddpm_cli.seeds import generator
 
 BOOTSTRAPS = 200  # samples of a bootstrap
-NORMAL = 1.959964  # standard deviations: 95 % of a normal distribution lie within them
 BOUNDED = 256  # real images whose likelihood is bounded
 SHOWN = 8  # pairs of neighbours in the picture
 
@@ -95,6 +94,11 @@ class Bench:
         return features.see_whole(self.network, self.against.images)
 
     @cached_property
+    def paired(self) -> Seen:
+        """What is seen in as many real images as there are to judge, the first of the pairs."""
+        return self.network.see(self.pairs[0].images)
+
+    @cached_property
     def floor(self) -> NDArray[np.float32] | None:
         """Features of :attr:`apart`: what real images get, of the same number."""
         return None if self.apart is None else self.network.see(self.apart.images).features
@@ -138,7 +142,7 @@ def _labels(bench: Bench) -> Scored:
     found = {
         "classes": list(network.classes),
         **judge_labels(bench.judged.probabilities, asked)._asdict(),
-        "real": judge_labels(network.see(real.images).probabilities, real.labels)._asdict(),
+        "real": judge_labels(bench.paired.probabilities, real.labels)._asdict(),
     }
     return found, {"features": {"data": network.data, "id": network.id}}
 
@@ -179,7 +183,7 @@ def _kernel(bench: Bench) -> Scored:
 
 def _overlap(bench: Bench) -> Scored:
     """Beside as many real images as there are to judge: the figures depend on the numbers."""
-    real = bench.network.see(bench.pairs[0].images).features
+    real = bench.paired.features
     floor = None if bench.floor is None else overlap(bench.floor, real)._asdict()
     found = overlap(bench.judged.features, real)._asdict()
     return {**found, "real": floor or dict.fromkeys(found)}, {**bench.about_features(), "nearest": [NEAREST, WIDER]}

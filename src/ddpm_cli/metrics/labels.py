@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+NORMAL = 1.959964  # standard deviations: 95 % of a normal distribution lie within them
+
 
 class Labels(NamedTuple):
     """What a classifier says of N images.
@@ -48,7 +50,7 @@ def judge_labels(probabilities: NDArray[np.float32], asked: NDArray[np.int64] | 
     return Labels(right / len(found), wilson(right, len(found)), confidence, histogram, entropy, wrong)
 
 
-def wilson(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(hits: int, count: int, z: float = NORMAL) -> tuple[float, float]:
     """The interval in which a share lies, of which `hits` of `count` were seen; honest near 0 and 1 too.
 
     (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ddpm_cli import data, features
+from ddpm_cli import features
 from ddpm_cli.config import SamplerConfig
 from ddpm_cli.data import ImageSet
 from ddpm_cli.features import FeatureNetwork
@@ -37,12 +37,3 @@ class Judge:
         images = replace(model, sampler=SAMPLER).draw(0, range(DRAWN))
         drawn = np.concatenate([to_uint8(batch.float().cpu().numpy()) for batch in images])
         return frechet(moments(self.network.see(drawn).features), self.real)
-
-
-def lacking(images: ImageSet) -> str:
-    """Why samples of models of a set cannot be judged; empty where they can."""
-    if images.name not in features.PINNED:
-        return f"there is no feature network for {images.name}, only for {', '.join(features.PINNED)}"
-    if images.shape != data.KNOWN[images.name].shape:
-        return f"the feature network of {images.name} does not see images of {images.shape[1]}x{images.shape[2]}"
-    return ""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_cli import __version__, checkpoint, config, data, files, machine, networks
+from ddpm_cli import __version__, checkpoint, config, data, features, files, machine, networks
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import Compiling, RunConfig, TrainConfig
 from ddpm_cli.data import ImageSet
@@ -204,7 +204,7 @@ class Run:
         self.judge = None
         if not self.config.eval_every:
             return
-        lacking = judging.lacking(self.data)
+        lacking = features.lacking(self.data)
         if lacking:
             self.say(f"samples are not judged on the way: {lacking}")
             return

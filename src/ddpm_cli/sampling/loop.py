@@ -73,7 +73,7 @@ def sample(
         yield Step(after, x, clean)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def invert(
     denoiser: Denoises, x_0: Tensor, plan: Sequence[Level[Floats]], condition: Condition | None = None
 ) -> Iterator[Step]:
