@@ -31,8 +31,9 @@ from ddpm_cli.schedule import Schedule
 from ddpm_cli.training import Batches, TrainState, train
 
 SCHEDULE = Schedule(ScheduleConfig("linear"))
-CPU = torch.device("cpu")
-DRAWN, EVALUATIONS = 32, 10  # images and network evaluations of a piece of sampling
+DEVICE = machine.choose_device("auto")
+DRAWN = 32 if DEVICE.type == "cpu" else 512  # images of a piece of sampling
+EVALUATIONS = 10  # of the network for each
 Network = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -43,7 +44,7 @@ class Contender:
     Attributes:
         flops: of the network for one image forward.
         images: of a piece of work.
-        work: does a piece and waits for it.
+        work: does a piece.
     """
 
     flops: float
@@ -57,25 +58,25 @@ class Contender:
 def plain(network: nn.Module, answer: Network, batch: int, shape: Shape, tuned: bool = False) -> Contender:
     """The loop of the report: draw t and noise, mean squared error of eps, Adam, float32.
 
-    Tuned: channels last, fused AdamW, and bf16 where the processor is fast in it.
+    Tuned: channels last, fused AdamW, and bf16 where the machine is fast in it.
     """
-    fast = tuned and machine.choose_precision("auto", CPU) == torch.bfloat16
-    network = network.train()
+    fast = tuned and machine.choose_precision("auto", DEVICE) == torch.bfloat16
+    network = network.to(DEVICE).train()
     if tuned:
         network = network.to(memory_format=torch.channels_last)
     make: Any = torch.optim.AdamW if tuned else torch.optim.Adam
     optimizer = make(network.parameters(), lr=2e-4, **({"fused": True} if tuned else {}))
-    images = torch.from_numpy(pixels(shape)).float() / 127.5 - 1
-    abars = torch.from_numpy(SCHEDULE.abars[1:]).float()
+    images = torch.from_numpy(pixels(shape)).to(DEVICE).float() / 127.5 - 1
+    abars = torch.from_numpy(SCHEDULE.abars[1:]).to(DEVICE).float()
 
     def step() -> None:
-        x_0 = images[torch.randint(len(images), (batch,))]
+        x_0 = images[torch.randint(len(images), (batch,), device=DEVICE)]
         if tuned:
             x_0 = x_0.to(memory_format=torch.channels_last)
-        t = torch.randint(len(abars), (batch,))
+        t = torch.randint(len(abars), (batch,), device=DEVICE)
         eps = torch.randn_like(x_0)
         abar = abars[t].view(-1, 1, 1, 1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=fast):
             out = answer(abar.sqrt() * x_0 + (1 - abar).sqrt() * eps, t)
         loss = F.mse_loss(out.float(), eps)
         optimizer.zero_grad()
@@ -91,15 +92,21 @@ def ours(preset: str, batch: int, shape: Shape, precision: str = "auto", compile
     machine.use_available_threads()
     recipe = replace(RECIPES["report" if preset == "report" else "default"][0], batch_size=batch)
     config = network_for(preset, shape, 0)
-    network = networks.build(config).to(memory_format=torch.channels_last)
+    network = networks.build(config).to(DEVICE).to(memory_format=torch.channels_last)
     denoiser = Denoiser(network, recipe.target, config.time)
-    dtype = machine.choose_precision(precision, CPU)  # type: ignore[arg-type]
+    dtype = machine.choose_precision(precision, DEVICE)  # type: ignore[arg-type]
     denoiser.autocast = None if dtype == torch.float32 else dtype
     if compiled:
         machine.compile_network(network)
-    batches = Batches(torch.from_numpy(pixels(shape)), None, 0, SCHEDULE, recipe, CPU)
+    batches = Batches(torch.from_numpy(pixels(shape)), None, 0, SCHEDULE, recipe, DEVICE)
     steps = train(TrainState.fresh(denoiser, recipe, 10**9), batches, recipe)
-    return Contender(networks.count_flops(config), batch, lambda: float(next(steps).loss))
+
+    def step() -> None:
+        loss = next(steps).loss
+        if DEVICE.type == "cpu":  # a GPU is not waited for within a step
+            loss.item()
+
+    return Contender(networks.count_flops(config), batch, step)
 
 
 def pixels(shape: Shape) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -109,7 +116,7 @@ def pixels(shape: Shape) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def flops(answer: Network, shape: Shape) -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        answer(torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64))
+        answer(torch.zeros(1, *shape, device=DEVICE), torch.zeros(1, dtype=torch.int64, device=DEVICE))
     return float(counter.get_total_flops())
 
 
@@ -147,11 +154,11 @@ def our_sampling(preset: str, shape: Shape) -> Contender:
     """Drawing as ``ddpm sample`` does it, with DDIM, from a network that knows nothing."""
     machine.use_available_threads()
     config: NetworkConfig = network_for(preset, shape, 0)
-    dtype = machine.choose_precision("auto", CPU)
-    denoiser = evaluation_mode(Denoiser(networks.build(config), "v", config.time), CPU, dtype)
+    dtype = machine.choose_precision("auto", DEVICE)
+    denoiser = evaluation_mode(Denoiser(networks.build(config), "v", config.time), DEVICE, dtype)
     work = networks.count_flops(config)
     sampler = SamplerConfig("ddim", steps=EVALUATIONS)
-    model = DiffusionModel(denoiser, SCHEDULE, shape, (), sampler, inner_batch=drawing.inner_batch(work, CPU))
+    model = DiffusionModel(denoiser, SCHEDULE, shape, (), sampler, DRAWN, drawing.inner_batch(work, DEVICE))
 
     def draw() -> None:
         for _ in model.walk(0, range(DRAWN)):
@@ -164,7 +171,7 @@ def diffusers_sampling(shape: Shape) -> Contender:
     """Its DDIM pipeline, float32, as it comes."""
     network, answer = diffusers_network(shape)
     peer = importlib.import_module("diffusers")
-    pipeline = peer.DDIMPipeline(network.eval(), peer.DDIMScheduler())
+    pipeline = peer.DDIMPipeline(network.to(DEVICE).eval(), peer.DDIMScheduler())
     pipeline.set_progress_bar_config(disable=True)
 
     def draw() -> None:
@@ -178,7 +185,8 @@ def lucidrains_sampling(shape: Shape) -> Contender:
     network, answer = lucidrains_network(shape)
     module = importlib.import_module("denoising_diffusion_pytorch")
     process = module.GaussianDiffusion(network, image_size=shape[1], timesteps=1000, sampling_timesteps=EVALUATIONS)
-    return Contender(flops(answer, shape), DRAWN, lambda: process.eval().sample(batch_size=DRAWN))
+    process = process.to(DEVICE).eval()
+    return Contender(flops(answer, shape), DRAWN, lambda: process.sample(batch_size=DRAWN))
 
 
 # --- by name ---------------------------------------------------------------------------------------------------------
@@ -216,8 +224,13 @@ def main(name: str) -> None:
         begun = time.perf_counter()
         for _ in range(int(line)):
             contender.work()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         print(int(line) * contender.images / (time.perf_counter() - begun), flush=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    on_gpu = DEVICE.type == "cuda"
+    print(
+        torch.cuda.max_memory_allocated() / 1e6 if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    )
 
 
 if __name__ == "__main__":

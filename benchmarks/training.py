@@ -1,41 +1,47 @@
 """Training throughput beside the plain loop and the peers, on networks of equal work.
 
-A step sees 64 random images of 28 x 28. What is told is the median of the turns, and the median ratio to the plain loop
-of the same turn.
+A step sees 64 random images of 28 x 28, on a GPU 128 and 1024. What is told is the median of the turns, and the median
+ratio to the plain loop of the same turn.
 
     python benchmarks/training.py [TURNS]
 """
 
 import sys
+from collections.abc import Mapping
 
+import contenders
 import torch
 import turns
 
-BATCH, PIECES = 64, 2
 LARGE = {
-    f"plain:report:{BATCH}:28": "plain loop, the report's network, float32",
-    f"ddpm:report:{BATCH}:28": "ddpm, preset report",
-    f"ddpm-float32:report:{BATCH}:28": "ddpm, preset report, float32",
-    f"ddpm-compiled:report:{BATCH}:28": "ddpm, preset report, compiled",
-    f"diffusers:-:{BATCH}:28": "diffusers, defaults",
-    f"diffusers-tuned:-:{BATCH}:28": "diffusers, tuned",
-    f"lucidrains:-:{BATCH}:28": "lucidrains, defaults",
-    f"lucidrains-tuned:-:{BATCH}:28": "lucidrains, tuned",
+    "plain:report": "plain loop, the report's network, float32",
+    "ddpm:report": "ddpm, preset report",
+    "ddpm-float32:report": "ddpm, preset report, float32",
+    "ddpm-compiled:report": "ddpm, preset report, compiled",
+    "diffusers:-": "diffusers, defaults",
+    "diffusers-tuned:-": "diffusers, tuned",
+    "lucidrains:-": "lucidrains, defaults",
+    "lucidrains-tuned:-": "lucidrains, tuned",
 }
 SMALL = {
-    f"plain:small:{BATCH}:28": "plain loop, network small, float32",
-    f"ddpm:small:{BATCH}:28": "ddpm, preset small",
-    f"ddpm-float32:small:{BATCH}:28": "ddpm, preset small, float32",
-    f"ddpm-compiled:small:{BATCH}:28": "ddpm, preset small, compiled",
+    "plain:small": "plain loop, network small, float32",
+    "ddpm:small": "ddpm, preset small",
+    "ddpm-float32:small": "ddpm, preset small, float32",
+    "ddpm-compiled:small": "ddpm, preset small, compiled",
 }
+HEAD = ["training", "batch", "GFLOP an image", "images/s", "of the plain loop", "of the matrix rate", "memory, MB"]
+ON_CPU = {64: (2, 10)}  # images of a step: steps of a turn, of the large network and the small one
+ON_GPU = {128: (20, 40), 1024: (6, 20)}
+LARGER = 1024  # images of a step
 
 
-def rows(names: dict[str, str], count: int, pieces: int, peak: float) -> list[list[str]]:
-    found = turns.race(list(names), count, pieces)
+def rows(names: Mapping[str, str], batch: int, count: int, pieces: int, peak: float) -> list[list[str]]:
+    found = turns.race([f"{name}:{batch}:28" for name in names], count, pieces)
     base = found[0]
-    return [
+    found_rows = [
         [
-            names[each.name],
+            names[each.name.rsplit(":", 2)[0]],
+            str(batch),
             f"{each.gflop:.2f}",
             f"{each.rate:.1f}",
             f"{each.over(base):.2f}",
@@ -44,16 +50,21 @@ def rows(names: dict[str, str], count: int, pieces: int, peak: float) -> list[li
         ]
         for each in found
     ]
+    print(turns.table(HEAD, found_rows), file=sys.stderr)  # to see how it goes
+    return found_rows
 
 
 def main(count: int) -> None:
     single, half = turns.matrix_rate(torch.float32), turns.matrix_rate(torch.bfloat16)
     peak = max(single, half)
-    body = rows(LARGE, count, PIECES, peak) + rows(SMALL, count, 5 * PIECES, peak)
-    print(f"{turns.circumstances()}; {count} turns of {PIECES} or {5 * PIECES} steps of {BATCH} images.")
-    print(f"Matrix products of 2048: {single:.0f} GFLOP/s in float32, {half:.0f} in bf16.\n")
-    head = ["training", "GFLOP an image", "images/s", "of the plain loop", "of the matrix rate", "memory, MB"]
-    print(turns.table(head, body))
+    body = []
+    for batch, (few, many) in (ON_CPU if contenders.DEVICE.type == "cpu" else ON_GPU).items():
+        # All are in memory at once, and a GPU does not hold the peers at larger batches.
+        large = {name: about for name, about in LARGE.items() if batch < LARGER or name.startswith(("plain", "ddpm"))}
+        body += rows(large, batch, count, few, peak) + rows(SMALL, batch, count, many, peak)
+    print(f"{turns.circumstances()}; {count} turns.")
+    print(f"Matrix products of {turns.side()}: {single:.0f} GFLOP/s in float32, {half:.0f} in bf16.\n")
+    print(turns.table(HEAD, body))
 
 
 if __name__ == "__main__":

@@ -96,23 +96,30 @@ def _end(child: "subprocess.Popen[str]") -> float:
 
 
 def matrix_rate(dtype: torch.dtype) -> float:
-    """GFLOP a second of the best of some large products."""
-    a = torch.ones(2048, 2048, dtype=dtype)
+    """GFLOP a second of the best of some large products, of :func:`side` rows."""
+    device = machine.choose_device("auto")
+    a = torch.randn(side(), side(), device=device).to(dtype)
     best = 0.0
     for _ in range(8):
         begun = time.perf_counter()
-        a @ a
-        best = max(best, 2 * 2048**3 / (time.perf_counter() - begun))
+        out = a @ a
+        float(out[0, 0])  # waits for the device
+        best = max(best, 2 * side() ** 3 / (time.perf_counter() - begun))
     return best / 1e9
+
+
+def side() -> int:
+    """Rows of a matrix whose product keeps the machine busy."""
+    return 2048 if machine.choose_device("auto").type == "cpu" else 8192
 
 
 def circumstances() -> str:
     """What figures depend on, in a line."""
-    threads, versions = (
-        machine.use_available_threads(),
-        f"torch {torch.__version__}, Python {platform.python_version()}",
-    )
-    return f"{datetime.date.today()}, {machine.processor()}, {threads} threads, ddpm {__version__}, {versions}"
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    what = f"{machine.processor()}, {machine.use_available_threads()} threads"
+    if (device := machine.choose_device("auto")).type == "cuda":
+        what = torch.cuda.get_device_name(device)
+    return f"{datetime.date.today()}, {what}, ddpm {__version__}, {versions}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

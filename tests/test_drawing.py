@@ -34,4 +34,4 @@ def test_a_model_that_does_not_know_its_data_is_not_judged(data: dict[str, objec
 )
 def test_a_large_network_sees_fewer_images_at_once_on_a_cpu(gflop: float, expected: int) -> None:
     assert drawing.inner_batch(int(gflop * 1e9), torch.device("cpu")) == expected
-    assert drawing.inner_batch(int(gflop * 1e9), torch.device("cuda")) == 64
+    assert drawing.inner_batch(int(gflop * 1e9), torch.device("cuda")) == 256

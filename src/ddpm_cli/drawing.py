@@ -18,6 +18,8 @@ from ddpm_cli.sampling import DiffusionModel, Step
 from ddpm_cli.sampling.model import check_images, evaluation_mode
 
 INNER = 64  # images the network sees at once: enough to keep a processor busy, few to waste where one is drawn
+INNER_ON_GPU = 256  # which takes no longer for them than for one
+WALKING_ON_GPU = 1024  # images that walk together
 WORK = 2.5e10  # FLOP that keep a CPU busy: a large network needs fewer images for it, down to LEAST
 LEAST = 8
 
@@ -44,7 +46,7 @@ def ready(
     sampler: SamplerConfig | None = None,
     *,
     weights: Weights | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> Ready:
@@ -54,7 +56,7 @@ def ready(
         path: of the model.
         sampler: how to draw; None: as the model says.
         weights: which weights; None: the best it has.
-        batch_size: images that walk together.
+        batch_size: images that walk together; None: 64, on a GPU 1024.
         device: where to compute.
         precision: what to compute in.
 
@@ -69,7 +71,7 @@ def ready(
         loaded,
         denoiser=evaluation_mode(loaded.denoiser, chosen, dtype),
         sampler=sampler or info.sampler,
-        batch_size=batch_size,
+        batch_size=batch_size or (INNER if chosen.type == "cpu" else WALKING_ON_GPU),
         inner_batch=inner_batch(info.flops, chosen),
     )
     return Ready(model, info, weights or info.weights[0], machine.PRECISIONS[dtype])
@@ -84,7 +86,9 @@ def inner_batch(flops: int, device: torch.device) -> int:
         flops: of the network for one image.
         device: where.
     """
-    if device.type != "cpu" or flops <= 0:
+    if device.type != "cpu":
+        return INNER_ON_GPU
+    if flops <= 0:
         return INNER
     return min(INNER, max(LEAST, 1 << max(0, round(math.log2(WORK) - math.log2(flops)))))
 

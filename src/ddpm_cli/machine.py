@@ -213,6 +213,20 @@ def memory(root: Path = ROOT) -> tuple[int | None, int | None]:
     return min(known[0], default=None), min(known[1], default=None)
 
 
+def seed(device: torch.device, number: int) -> None:
+    """Seed what is drawn on a device without a generator, dropout say, and on no other device.
+
+    `torch.manual_seed` asks every kind of device there could be, which takes as long as a small step.
+    """
+    match device.type:
+        case "cuda":
+            torch.cuda.manual_seed(number)
+        case "mps":
+            torch.mps.manual_seed(number)
+        case _:
+            torch.default_generator.manual_seed(number)
+
+
 def free_memory(device: torch.device) -> int | None:
     """Bytes that are free where a device keeps its tensors; None: not known."""
     if device.type == "cuda":

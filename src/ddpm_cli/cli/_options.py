@@ -246,7 +246,12 @@ Guidance = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Images that walk together; changes memory, not images.")
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Images that walk together; changes memory, not images.  [default: 64, on a GPU 1024]",
+    ),
 ]
 Format = Annotated[
     Literal["png", "gif", "npz"] | None, typer.Option("--format", help="Of the output.  [default: by its suffix]")

@@ -69,7 +69,7 @@ def evaluate(
     sampler: o.Sampler = None,
     steps: o.Steps = None,
     seed: o.Seed = None,
-    batch_size: o.BatchSize = 64,
+    batch_size: o.BatchSize = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     weights: o.Weights = None,

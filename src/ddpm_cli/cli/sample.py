@@ -62,7 +62,7 @@ def sample(
         typer.Option("--clip/--no-clip", help="Keep clean-image estimates in [-1, 1].  [default: the model's, clip]"),
     ] = None,
     seed: o.Seed = None,
-    batch_size: o.BatchSize = 64,
+    batch_size: o.BatchSize = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     trajectory: Annotated[

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ddpm_cli import machine
 from ddpm_cli.config import TrainConfig
 from ddpm_cli.training.batches import Batch, Batches
 from ddpm_cli.training.state import TrainState
@@ -66,6 +67,30 @@ def _backward(state: TrainState, batch: Batch, config: TrainConfig) -> Tensor:
     return total
 
 
+class Statistics:
+    """The running statistics of a network's batch norms, to be put back where a step is skipped.
+
+    All of a dtype are copied as one vector: there are dozens of them, and a call for each would cost a GPU's host more
+    than the step's arithmetic costs the GPU.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        by_dtype: dict[torch.dtype, list[Tensor]] = {}
+        for buffer in network.buffers():
+            by_dtype.setdefault(buffer.dtype, []).append(buffer)
+        self._groups = list(by_dtype.values())
+
+    def copies(self) -> list[Tensor]:
+        """What they are now, a vector for each dtype."""
+        return [torch.cat([buffer.flatten() for buffer in group]) for group in self._groups]
+
+    def restore(self, before: list[Tensor], undo: Tensor) -> None:
+        """Put back :meth:`copies` where `undo`, () on the device, is true."""
+        for group, now, old in zip(self._groups, self.copies(), before, strict=True):
+            kept = torch.where(undo, old, now).split([buffer.numel() for buffer in group])
+            torch._foreach_copy_(group, [part.view_as(buffer) for part, buffer in zip(kept, group, strict=True)])
+
+
 def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[StepReport]:
     """Train to the end of the budget, yielding after every step.
 
@@ -78,18 +103,19 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         config: the recipe.
     """
     parameters = [p for p in state.denoiser.parameters() if p.requires_grad]
-    buffers = list(state.denoiser.buffers())  # the running statistics of batch norm
+    statistics = Statistics(state.denoiser)
     state.denoiser.train()
-    on_graphs = parameters[0].device.type == "cuda" and state.denoiser.network._compiled_call_impl is not None
+    device = parameters[0].device
+    on_graphs = device.type == "cuda" and state.denoiser.network._compiled_call_impl is not None
     while state.steps is None or state.step < state.steps:
         lr = learning_rate(state.step, state.steps, config)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         batch = batches(state.step)
-        torch.manual_seed(batch.seed)
+        machine.seed(device, batch.seed)
         if on_graphs:
             torch.compiler.cudagraph_mark_step_begin()  # what the last step computed may be overwritten
-        before = [buffer.clone() for buffer in buffers]
+        before = statistics.copies()
         loss = _backward(state, batch, config)
         gradients = [p.grad for p in parameters if p.grad is not None]
         if state.scale is not None:
@@ -104,8 +130,7 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         if loss.device.type != "mps" or bool(finite):
             state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
-        for buffer, old in zip(buffers, before, strict=True):
-            buffer.copy_(torch.where(finite, buffer, old))
+        statistics.restore(before, ~finite)
         state.broken = torch.where(finite, 0, state.broken + 1)
         state.skipped = state.skipped + ~finite
         if state.scale is not None:
