@@ -66,3 +66,13 @@ def test_the_bootstrap_knows_how_far_other_samples_would_lie() -> None:
     fresh = [frechet(moments(cloud(500)), real) for _ in range(200)]
     again = [frechet(each, real) for each in resampled(cloud(500), 200, np.random.default_rng(1))]
     assert np.std(again) == pytest.approx(np.std(fresh), rel=0.3)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of scipy, for what it asks of it
+@pytest.mark.parametrize("size", [6, 64])
+def test_it_is_that_of_pytorch_fid(size: int) -> None:
+    """A well-kept library on equal features; it needs no weights for this."""
+    peer = pytest.importorskip("pytorch_fid.fid_score")
+    a, b = moments(cloud(400, size)), moments(1.3 * cloud(300, size, 0.4))
+    theirs = peer.calculate_frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
+    assert frechet(a, b) == pytest.approx(theirs, rel=1e-6)

@@ -113,7 +113,7 @@ def evaluate(
     for each in names:
         out.detail(f"{each}: {METRICS[each].what}; better: {METRICS[each].better}")
     subject_taken = source.take()
-    with _Later(out, "judging", "questions") as live:
+    with _Stages(out, "images") as live:
         found = evaluation.evaluate(subject_taken, against, names, out.note, live)
     if plot is not None:
         _draw(found, plot)
@@ -205,17 +205,20 @@ def _source(
     return _Source(info.shape, str(info.data.get("name", "")), number or NUMBER, True, take)
 
 
-class _Later(contextlib.ExitStack):
-    """Progress that begins when there is some, so that its rate is that of what it tells of."""
+class _Stages(contextlib.ExitStack):
+    """Progress of one thing after another; each begins when there is some, so that its rate is its own."""
 
-    def __init__(self, out: Output, what: str, unit: str) -> None:
+    def __init__(self, out: Output, unit: str) -> None:
         super().__init__()
-        self.out, self.what, self.unit = out, what, unit
+        self.out, self.unit = out, unit
+        self.what, self.done = "", 0
         self.live: Callable[[int, int], None] | None = None
 
-    def __call__(self, done: int, total: int) -> None:
-        if self.live is None:
-            self.live = self.enter_context(self.out.progress(self.what, self.unit))
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self.live is None or what != self.what or done < self.done:
+            self.close()
+            self.what, self.live = what, self.enter_context(self.out.progress(what, self.unit))
+        self.done = done
         self.live(done, total)
 
 

@@ -56,7 +56,7 @@ def evaluate(
     against: Reference,
     chosen: Sequence[str],
     say: Callable[[str], None],
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
 ) -> Evaluation:
     """The figures of some metrics, with their protocol.
 
@@ -65,7 +65,7 @@ def evaluate(
         against: real images of the same size.
         chosen: which metrics.
         say: takes sentences for the user.
-        progress: takes work done and in all, of metrics that take long.
+        progress: takes what is counted, done and in all, of metrics that take long.
     """
     protocol: dict[str, Any] = {
         "number": len(subject.images),

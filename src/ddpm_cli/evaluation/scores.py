@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -51,14 +51,14 @@ class Bench:
         subject: what to judge.
         against: real images of the same size.
         say: takes sentences for the user.
-        progress: takes work done and in all, of metrics that take long.
+        progress: takes what is counted, done and in all, of metrics that take long.
         pictures: takes pairs of images by the name of their metric, uint8 (2, n, C, H, W).
     """
 
     subject: Subject
     against: Reference
     say: Callable[[str], None]
-    progress: Callable[[int, int], None]
+    progress: Callable[[str, int, int], None]
     pictures: dict[str, Pixels] = field(default_factory=dict)
 
     @property
@@ -103,6 +103,10 @@ class Bench:
         """Features of :attr:`apart`: what real images get, of the same number."""
         return None if self.apart is None else self.network.see(self.apart.images).features
 
+    def nearest(self, images: Pixels, others: Pixels) -> Neighbours:
+        """Of the others, for each image."""
+        return neighbours(images, others, partial(self.progress, "neighbours"))
+
     def about_features(self) -> dict[str, Any]:
         """What the protocol tells of figures that are made of features."""
         floor = None
@@ -129,7 +133,7 @@ def _ssim(bench: Bench) -> Scored:
 def _nearest(bench: Bench, images: Pixels) -> float:
     """Mean similarity of images with the real one that is nearest to each, pixel by pixel."""
     real = bench.against.images.images
-    return float(ssim(images, real[neighbours(images, real).which]).mean())
+    return float(ssim(images, real[bench.nearest(images, real).which]).mean())
 
 
 def _labels(bench: Bench) -> Scored:
@@ -192,11 +196,11 @@ def _overlap(bench: Bench) -> Scored:
 def _neighbours(bench: Bench) -> Scored:
     """The nearest training images of those judged; and of real ones that are no training images."""
     images, training = bench.subject.images, bench.against.training
-    found = neighbours(images, training.images)
+    found = bench.nearest(images, training.images)
     usual = None
     held = bench.apart if bench.against.split == "train" else bench.pairs[0]
     if bench.against.other is not None and held is not None:
-        usual = neighbours(held.images, training.images)
+        usual = bench.nearest(held.images, training.images)
     closest = np.argsort(found.distance, kind="stable")[:SHOWN]
     bench.pictures["neighbours"] = np.stack([images[closest], training.images[found.which[closest]]])
     nothing = {"copied": None, "distance": None, "interval": None}
@@ -237,7 +241,7 @@ def _nll(bench: Bench) -> Scored:
         variance,
         bench.against.seed,
         device=model.device,
-        progress=bench.progress,
+        progress=partial(bench.progress, "likelihood"),
     )
     levels = [
         {"first": each.first, "last": each.last, "term": each.term.value, "error": _known(each.term.error)}

@@ -1,6 +1,6 @@
 """The nearest of one set for each of another."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,11 @@ class Neighbours(NamedTuple):
     copied: NDArray[np.bool_]
 
 
-def neighbours(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> Neighbours:
+def neighbours(
+    images: NDArray[np.uint8],
+    others: NDArray[np.uint8],
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Neighbours:
     """The nearest of other images for each image, pixel by pixel.
 
     An image counts as copied where d_1 < d_2 / 3, with the distances of its two nearest.
@@ -32,6 +36,7 @@ def neighbours(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> Neighbou
     Args:
         images: uint8 (N, ...).
         others: uint8 (M, ...) of the same size, M at least 2.
+        progress: takes images done and in all.
 
     References:
         Yoon, Choi, Kwon and Ryu 2023, Diffusion probabilistic models generalize when they fail to memorize.
@@ -47,6 +52,7 @@ def neighbours(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> Neighbou
         order = exact.argsort(1, kind="stable")
         which[rows] = np.take_along_axis(two, order[:, :1], 1)[:, 0]
         squares[rows] = np.take_along_axis(exact, order, 1)
+        progress(rows.stop, len(flat))
     distance = np.sqrt(squares / flat.shape[1])
     return Neighbours(which, distance[:, 0], distance[:, 0] < COPY * distance[:, 1])
 
