@@ -41,6 +41,7 @@ RANKS = {
     "drawing": 7,
     "features": 7,
     "inception": 8,
+    "provenance": 8,
     "evaluation": 9,
     "diagnosis": 8,
     "runs": 8,

@@ -1,15 +1,14 @@
 """Images drawn from a model as pixels, with the way they came and where they come from."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from ddpm_cli import __version__, checkpoint, machine
+from ddpm_cli import checkpoint, machine
 from ddpm_cli.checkpoint import Info, Weights
 from ddpm_cli.config import Device, Precision, SamplerConfig
 from ddpm_cli.errors import UsageError, unknown_name
@@ -200,33 +199,3 @@ def choose_labels(text: str, classes: Sequence[str], images: Sequence[int]) -> l
         else:
             raise unknown_name("label", word, classes)
     return [chosen[image % len(chosen)] for image in images]
-
-
-def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]:
-    """How to draw these images again; what a method does not have is left out."""
-    model, config = ready.model, ready.model.sampler
-    _, spacing = config.steps_and_spacing(model.schedule.timesteps)
-    about = {
-        "software": f"ddpm-cli {__version__}",
-        "model": ready.info.id,
-        "weights": ready.weights,
-        "sampler": config.name,
-        "steps": model.steps,
-        "spacing": spacing,
-        "eta": config.eta or 0.0 if config.name == "ddim" else None,
-        "variance": config.variance_of(model.denoiser.learned_variance) if config.name == "ddpm" else None,
-        "clip": config.clip,
-        "guidance": config.guidance,
-        "precision": ready.precision,
-        "seed": seed,
-        "index": str(images[0]) if len(images) == 1 else f"{images[0]}-{images[-1]}",
-    }
-    return {key: value for key, value in about.items() if value is not None}
-
-
-def as_text(about: Mapping[str, Any]) -> dict[str, str]:
-    """Provenance as the text chunks of a picture: numbers in short, truth as true or false."""
-    return {
-        key: str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-        for key, value in about.items()
-    }

@@ -105,6 +105,36 @@ def find(model: str | None) -> Found:
     raise ModelError(f"there is no model called {model!r}", f"{guess}Known: {', '.join(names) or 'none'}.")
 
 
+def find_id(model: str, name: str | None) -> Found:
+    """The model with an id, of a name or path where one is given.
+
+    Args:
+        model: the id.
+        name: which model somebody says it is; None: any that is here.
+
+    Raises:
+        ModelError: there is none here, or the one named has another id.
+    """
+    for found in known() if name is None else [find(name)]:
+        try:
+            there = read_info(found.path).id
+        except ModelError:
+            if name is not None:
+                raise
+            continue  # a damaged one among many
+        if there == model:
+            return found
+        if name is not None:
+            raise ModelError(
+                f"{found.name} is another model: its id is {there[:12]}, and the image was drawn from {model[:12]}",
+                "Name the model it was drawn from: --model",
+            )
+    raise ModelError(
+        f"the model that the image was drawn from, {model[:12]}, is not here",
+        "Name its file, if it lies somewhere else: --model FILE.safetensors",
+    )
+
+
 def find_run(run: str, say: Callable[[str], None] = lambda _: None) -> Path:
     """The folder of a run, by path or name, or for "latest" of the newest one whose config can be read.
 

@@ -106,6 +106,24 @@ class Metric:
     counted: str = "images"
 
 
+# What others call them.
+OTHER_NAMES = {
+    "fid": "frechet",
+    "fd": "frechet",
+    "kid": "kernel",
+    "mmd": "kernel",
+    "precision": "overlap",
+    "recall": "overlap",
+    "coverage": "overlap",
+    "accuracy": "labels",
+    "entropy": "labels",
+    "memorisation": "neighbours",
+    "memorization": "neighbours",
+    "bpd": "nll",
+    "likelihood": "nll",
+    "elbo": "nll",
+}
+
 METRICS: dict[str, Metric] = {
     "ssim": Metric(
         name="SSIM",

@@ -218,7 +218,7 @@ def test_all_metrics_of_files_are_those_that_files_have(ddpm: Any, digits: Path)
     metrics, protocol = found.json["metrics"], found.json["protocol"]
     assert list(metrics) == ["ssim", "labels", "background", "frechet", "kernel", "overlap", "neighbours"]
     assert "no nll: images from files have no likelihood" in found.err
-    assert "warning: 40 images are few for frechet: take 2,000 or more" in found.err
+    assert "warning: 40 images are few for frechet, kernel, overlap, neighbours: take 2,000 or more" in found.err
     low, high = metrics["frechet"]["interval"]
     assert low <= metrics["frechet"]["value"] <= high
     assert protocol["floor"] == {"data": "mnist", "split": "train", "images": 40}
@@ -270,3 +270,10 @@ def test_training_images_that_are_not_at_hand_are_missed_and_nothing_more(digits
     assert found.metrics["frechet"]["real"] == {"value": None}
     assert found.metrics["ssim"]["real"]["nearest"] is None
     assert found.protocol["floor"] is None
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("fid", "frechet"), ("kid", "kernel"), ("recall", "overlap"), ("bpd", "nll")]
+)
+def test_what_others_call_a_metric_leads_to_ours(ddpm: Any, theirs: str, ours: str) -> None:
+    ddpm("eval", "mnist", "--metrics", theirs).refused(2, f"unknown metric '{theirs}'", f"--metrics {ours}")

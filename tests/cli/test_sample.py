@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ddpm_cli import __version__
 from ddpm_cli.config import SAMPLERS, Spacing
@@ -426,3 +427,102 @@ def test_stderr_says_which_model_it_is_with_json_too(ddpm: Any, model: Path) -> 
         err = ddpm("sample", *FEW, *options).done().err
         assert "tiny" in err.splitlines()[0]
         assert read_info(model).id[:12] in err.splitlines()[0]
+
+
+# --- like a picture -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--first", 7, "--sampler", "ddim", "--eta", 0.123456789, "--steps", 3),
+        ("--sampler", "ddpm", "--steps", 3, "--variance", "large", "--no-clip"),
+        ("--sampler", "dpm++3m", "--spacing", "karras", "--steps", 5, "--precision", "bf16"),
+    ],
+)
+def test_a_picture_is_drawn_again_from_what_it_says_of_itself(
+    ddpm: Any, cwd: Path, options: tuple[object, ...]
+) -> None:
+    ddpm("sample", "-n", 5, "--seed", 8, *options, "-o", "a.png").done()
+    again = ddpm("sample", "--like", "a.png", "--batch-size", 2, "-o", "b.png").done()
+    assert (cwd / "b.png").read_bytes() == (cwd / "a.png").read_bytes()
+    assert "equal to a.png, pixel for pixel" in again.err
+
+
+def test_one_of_a_folder_is_drawn_alone(ddpm: Any, cwd: Path) -> None:
+    ddpm("sample", *FEW, "-o", "many/").done()
+    again = ddpm("sample", "--like", "many/000002.png", "-o", "again/", "--json").done().json
+    assert again["like"] == {"grey_levels": 0}
+    assert (cwd / "again/000002.png").read_bytes() == (cwd / "many/000002.png").read_bytes()
+
+
+def test_a_picture_that_was_changed_is_not_called_equal(ddpm: Any, cwd: Path) -> None:
+    ddpm("sample", *FEW, "-o", "a.png").done()
+    with Image.open("a.png") as image:
+        image.putpixel((5, 5), 255 - image.getpixel((5, 5)))
+        text = PngInfo()
+        for key, value in image.text.items():
+            text.add_text(key, value)
+        image.save("changed.png", pnginfo=text)
+    again = ddpm("sample", "--like", "changed.png", "-o", "b.png").done()
+    assert "equal" not in again.err
+    assert "grey levels apart from changed.png" in again.err
+    assert (cwd / "b.png").read_bytes() == (cwd / "a.png").read_bytes()
+
+
+def test_a_trajectory_is_not_compared(ddpm: Any) -> None:
+    ddpm("sample", *FEW, "--trajectory", "walk.png", "-o", "a.png").done()
+    again = ddpm("sample", "--like", "walk.png", "-o", "b.png").done()
+    assert "not compared" in again.err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("-n", 5), ("--first", 0), ("--seed", 1), ("--steps", 3), ("--label", 1), ("--guidance", 1), ("--weights", "ema")],
+)
+def test_what_a_picture_says_is_not_said_beside_it(ddpm: Any, option: tuple[object, ...]) -> None:
+    ddpm("sample", *FEW, "-o", "a.png").done()
+    ddpm("sample", "--like", "a.png", *option).refused(2, "contradicts --like")
+
+
+def test_another_model_is_refused(ddpm: Any) -> None:
+    """A model with one number changed is another one, whatever its name."""
+    ddpm("sample", *FEW, "-o", "a.png").done()
+    ddpm("sample", "--like", "a.png", "--model", "mnist").refused(4, "mnist is another model", "--model")
+
+
+def test_a_model_that_is_gone_is_missed(ddpm: Any, tmp_path: Path) -> None:
+    ddpm("sample", *FEW, "-o", "a.png").done()
+    with Image.open("a.png") as image:
+        text = PngInfo()
+        for key, value in (dict(image.text) | {"model": "0" * 64}).items():
+            text.add_text(key, value)
+        image.save(tmp_path / "foreign.png", pnginfo=text)
+    ddpm("sample", "--like", tmp_path / "foreign.png").refused(4, "is not here", "--model FILE")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"software": "Paint"},
+        {"steps": "many"},
+        {"index": "9-3"},
+        {"index": "0-999999999999"},
+        {"label": "1,2"},
+        {"sampler": "magic"},
+        {"precision": "int8"},
+        {"clip": "perhaps"},
+        {"seed": ""},
+        {"guidance": "nan"},
+    ],
+)
+def test_a_picture_that_does_not_say_how_it_was_drawn(ddpm: Any, said: dict[str, str]) -> None:
+    ddpm("sample", *FEW, "-o", "a.png").done()
+    with Image.open("a.png") as image:
+        text = PngInfo()
+        for key, value in (dict(image.text) | said).items() if said else ():
+            text.add_text(key, value)
+        image.save("b.png", pnginfo=text)
+    ddpm("sample", "--like", "b.png").refused(3, "b.png", "ddpm sample")

@@ -9,6 +9,19 @@ if TYPE_CHECKING:
     from ddpm_cli.library import Found
 
 
+def with_id(model: str, name: str | None, out: Output) -> "Found":
+    """The model with an id, of a name or path where one is given; which one it is, is told on stderr.
+
+    Raises:
+        ModelError: it is not here, or the one named is another.
+    """
+    from ddpm_cli import library
+
+    found = library.find_id(model, name)
+    out.note(f"model {found.name} ({found.origin}, {model[:12]})")
+    return found
+
+
 def named(name: str | None, out: Output) -> "tuple[Found, Info]":
     """A model and what its header says, without torch; which one it is, is told on stderr.
 

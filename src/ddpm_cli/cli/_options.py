@@ -41,6 +41,7 @@ EXAMPLES = {
         "ddpm sample --label 7 -n 16 --guidance 2 -o sevens.png",
         "ddpm sample --sampler ddpm --trajectory walk.png --animate walk.gif",
         "ddpm sample -n 1000 --seed 0 -o samples.npz",
+        "ddpm sample --like grid.png -o again.png",
     ),
     "eval": _examples(
         "ddpm eval",

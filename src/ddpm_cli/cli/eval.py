@@ -19,7 +19,7 @@ from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output, duration
 from ddpm_cli.config import Sampler, Shape
 from ddpm_cli.errors import UsageError, unknown_name
-from ddpm_cli.measures import METRICS
+from ddpm_cli.measures import METRICS, OTHER_NAMES
 
 if TYPE_CHECKING:
     from ddpm_cli.evaluation import Evaluation, Subject
@@ -157,6 +157,9 @@ def _metrics(text: str | None) -> list[str]:
     if words == ["all"]:
         return words
     for word in words:
+        if word in OTHER_NAMES:
+            ours = OTHER_NAMES[word]
+            raise UsageError(f"unknown metric {word!r}", f"What others call so is in {ours} here: --metrics {ours}")
         if word not in METRICS:
             raise unknown_name("metric", word, [*METRICS, "all"])
     if not words:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm_cli import files
+from ddpm_cli import files, paths
 from ddpm_cli.cli import _options as o
-from ddpm_cli.cli._models import named
+from ddpm_cli.cli._models import named, with_id
 from ddpm_cli.cli._output import Output, duration
 from ddpm_cli.config import Spacing, Variance
+from ddpm_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from ddpm_cli.drawing import Drawing
     from ddpm_cli.pixels import Pixels
+    from ddpm_cli.provenance import Origin
     from ddpm_cli.sampling import DiffusionModel
 
 COLUMN_EVERY = 100  # levels between two columns of a trajectory
@@ -26,6 +28,7 @@ STRONG = 10.0  # guidance beyond which half of the shipped model's digits are no
 
 
 def sample(
+    context: typer.Context,
     model: o.Model = None,
     number: Annotated[int, typer.Option("--number", "-n", min=1, metavar="N", help="How many images.")] = 64,
     first: Annotated[int, typer.Option(min=0, metavar="K", help="Start at image K of the seed.")] = 0,
@@ -75,6 +78,10 @@ def sample(
         Path | None, o.file_option("Also an animated GIF from noise to images.  [default: none]")
     ] = None,
     weights: o.Weights = None,
+    like: Annotated[
+        Path | None,
+        o.file_option("Draw again what this .png of ddpm sample shows, by what it says of itself.  [default: none]"),
+    ] = None,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -92,31 +99,43 @@ def sample(
     o.check_file(trajectory, "--trajectory", ".png")
     o.check_file(animate, "--animate", ".gif")
     changes = {"steps": steps, "eta": eta, "variance": variance, "spacing": spacing, "guidance": guidance, "clip": clip}
-    found, info = named(model, out)
-    how = info.sampler.changed(sampler, changes)
+    labels: list[int] | None = None
+    if like is None:
+        found, info = named(model, out)
+        how, chosen, images = info.sampler.changed(sampler, changes), o.chosen_seed(seed), range(first, first + number)
+    else:
+        origin = _origin(like, context)
+        found = with_id(origin.model, model if o.is_typed(context, "model") else None, out)
+        _, weights, how, usual, chosen, images, labels = origin
+        precision = precision if o.is_typed(context, "precision") else usual
     from ddpm_cli import drawing
+    from ddpm_cli.provenance import provenance
 
     ready = drawing.ready(found.path, how, weights=weights, batch_size=batch_size, device=device, precision=precision)
-    loaded, chosen = ready.model, o.chosen_seed(seed)
-    images = range(first, first + number)
-    labels = drawing.choose_labels(label, loaded.classes, images) if label is not None else None
+    loaded = ready.model
+    if like is None and label is not None:
+        labels = drawing.choose_labels(label, loaded.classes, images)
     watched = max(ROWS if trajectory else 0, ANIMATED if animate or kind == "gif" else 0)
     begun = time.perf_counter()
     with out.progress("sampling", "image steps") as live:
         drawn = drawing.draw(loaded, chosen, images, labels, watched, live)
     seconds = time.perf_counter() - begun
-    about = drawing.provenance(ready, chosen, images)
+    about = provenance(ready, chosen, images)
     written = {"output": Path(output)}
     for name, path, picture in (("trajectory", trajectory, _walk), ("animation", animate, _film)):
         if path is not None:
             files.write_bytes(path, picture(drawn, about))
             written[name] = path
-    _write(drawn, Path(output), kind, about, first, out)
-    out.document({**written, **about, **_numbers(first, drawn, loaded, seconds)})
+    told = {"like": _alike(drawn, like)} if like is not None else {}  # before it may be written over
+    _write(drawn, Path(output), kind, about, out)
+    out.document({**written, **about, **_numbers(images[0], drawn, loaded, seconds), **told})
     if output != "-":
         out.result("\n".join(str(path) for path in written.values()))
-    again = f", seed {chosen}" if seed is None else ""
-    out.note(f"{number} images in {duration(seconds)}, {loaded.evaluations} network evaluations each{again}")
+    again = f", seed {chosen}" if seed is None and like is None else ""
+    out.note(f"{len(images)} images in {duration(seconds)}, {loaded.evaluations} network evaluations each{again}")
+    if told:
+        apart = told["like"]["grey_levels"]
+        out.note(f"equal to {like}, pixel for pixel" if apart == 0 else _why_apart(like, apart))
     if loaded.sampler.guidance > STRONG:
         out.note(f"Guidance above {STRONG:g} breaks images; 1 to 5 is usual.")
     unlike = drawing.unlike(drawn.images, ready.info)
@@ -124,11 +143,68 @@ def sample(
         out.note(f"{unlike}. Lower --guidance, or train longer.")
 
 
-def _write(drawn: "Drawing", output: Path, kind: o.Written, about: Mapping[str, Any], first: int, out: Output) -> None:
+# What a picture says of itself, and nobody else may say beside it.
+SAID = [
+    "number",
+    "first",
+    "label",
+    "guidance",
+    "sampler",
+    "steps",
+    "eta",
+    "variance",
+    "spacing",
+    "clip",
+    "seed",
+    "weights",
+]
+
+
+def _origin(like: Path, context: typer.Context) -> "Origin":
+    """How the images in a file were drawn.
+
+    Raises:
+        DataError: it does not say so.
+        UsageError: an option that would make other images of them.
+    """
+    from ddpm_cli.data.folder import read_text
+    from ddpm_cli.provenance import read
+
+    for parameter in context.command.params:
+        if parameter.name in SAID and o.is_typed(context, parameter.name):
+            option = parameter.opts[0]
+            raise UsageError(f"{option} contradicts --like, which draws the very same images", f"Leave out {option}.")
+    return read(read_text(paths.absolute(str(like))), str(like))
+
+
+def _alike(drawn: "Drawing", like: Path) -> dict[str, int | None]:
+    """How far what was drawn is from the picture it is to be like: the largest difference of a pixel, None where that
+    is no grid of the same images, as a trajectory is none."""
+    import numpy as np
+
+    from ddpm_cli.data.folder import read_image
+    from ddpm_cli.render.grid import grid
+
+    there = read_image(paths.absolute(str(like)))
+    for here in (grid(drawn.images), drawn.images[0]):  # one image in a folder is no grid
+        if here.shape == there.shape:
+            return {"grey_levels": int(np.abs(here.astype(int) - there).max())}
+    return {"grey_levels": None}
+
+
+def _why_apart(like: Path | None, apart: int | None) -> str:
+    if apart is None:
+        return f"{like} is another kind of picture of these images, so they were not compared"
+    return f"{apart} grey levels apart from {like} at most: it was drawn on another device, or by another version"
+
+
+def _write(drawn: "Drawing", output: Path, kind: o.Written, about: Mapping[str, Any], out: Output) -> None:
     """Write the images in one of the formats."""
-    from ddpm_cli.drawing import as_text
+    from ddpm_cli.provenance import as_text
     from ddpm_cli.render.grid import grid
     from ddpm_cli.render.images import npz, png
+
+    first = int(about["index"].partition("-")[0])
 
     if kind == "folder":
         for number, image in enumerate(drawn.images):
@@ -153,7 +229,7 @@ def _labels(drawn: "Drawing", which: slice) -> dict[str, str]:
 
 def _walk(drawn: "Drawing", about: Mapping[str, Any]) -> bytes:
     """The first samples on their way: a row each, a column every so many levels."""
-    from ddpm_cli.drawing import as_text
+    from ddpm_cli.provenance import as_text
     from ddpm_cli.render.grid import trajectory
     from ddpm_cli.render.images import png
 

@@ -407,6 +407,16 @@ def read_image(file: Path | bytes, hint: str = IN_A_FOLDER) -> NDArray[np.uint8]
         return np.ascontiguousarray(upright(pixels)) if upright else pixels
 
 
+def read_text(file: Path) -> dict[str, str]:
+    """The text chunks of a PNG; none of other files.
+
+    Raises:
+        UnreadableImage: as :func:`read_image`.
+    """
+    with _opened(file, "", whole=True) as image:
+        return dict(getattr(image, "text", {}))
+
+
 def _look(file: Path) -> Look:
     """What a header tells; where it does not tell all, the pixels are read too."""
     with _opened(file, IN_A_FOLDER) as image:

@@ -183,9 +183,10 @@ def choose(
         told = [name for name in lacking if every or (METRICS[name].least <= number and METRICS[name].unasked)]
         for reason in dict.fromkeys(lacking[name] for name in told):
             say(f"no {', '.join(name for name in told if lacking[name] == reason)}: {reason}")
-    for name in chosen:
-        if number < METRICS[name].least:
-            say(f"warning: {number:,} images are few for {name}: take {METRICS[name].least:,} or more (-n)")
+    scarce = [name for name in chosen if number < METRICS[name].least]
+    if scarce:
+        least = max(METRICS[name].least for name in scarce)
+        say(f"warning: {number:,} images are few for {', '.join(scarce)}: take {least:,} or more (-n)")
     return chosen
 
 

@@ -11,6 +11,7 @@ from ddpm_cli import data, drawing, library, paths
 from ddpm_cli.data import ImageSet, npz
 from ddpm_cli.errors import DataError
 from ddpm_cli.pixels import Pixels
+from ddpm_cli.provenance import provenance
 from ddpm_cli.sampling import DiffusionModel
 
 
@@ -53,7 +54,7 @@ def drawn(
     """
     model, images = ready.model, range(number)
     result = drawing.draw(model, seed, images, progress=progress)
-    about = drawing.provenance(ready, seed, images)
+    about = provenance(ready, seed, images)
     asked = None if result.labels is None else np.array(result.labels, np.int64)
     as_it_comes = model.draws_as(ready.info.sampler) and ready.weights == ready.info.weights[0]
     return Subject(

@@ -1,0 +1,114 @@
+"""How images were drawn: as plain values, as the text that travels in their file, and read again from it.
+
+Invariant: :func:`read` of :func:`as_text` of :func:`provenance` says all that drawing the same images again takes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast, get_args
+
+from ddpm_cli import __version__
+from ddpm_cli.checkpoint import Weights
+from ddpm_cli.config import Precision, SamplerConfig
+from ddpm_cli.drawing import Ready
+from ddpm_cli.errors import DataError, UsageError
+
+
+def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]:
+    """How to draw these images again; what a method does not have is left out."""
+    model, config = ready.model, ready.model.sampler
+    _, spacing = config.steps_and_spacing(model.schedule.timesteps)
+    about = {
+        "software": f"ddpm-cli {__version__}",
+        "model": ready.info.id,
+        "weights": ready.weights,
+        "sampler": config.name,
+        "steps": model.steps,
+        "spacing": spacing,
+        "eta": config.eta or 0.0 if config.name == "ddim" else None,
+        "variance": config.variance_of(model.denoiser.learned_variance) if config.name == "ddpm" else None,
+        "clip": config.clip,
+        "guidance": config.guidance,
+        "precision": ready.precision,
+        "seed": seed,
+        "index": str(images[0]) if len(images) == 1 else f"{images[0]}-{images[-1]}",
+    }
+    return {key: value for key, value in about.items() if value is not None}
+
+
+def as_text(about: Mapping[str, Any]) -> dict[str, str]:
+    """Provenance as the text chunks of a picture: numbers in short, truth as true or false."""
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
+        for key, value in about.items()
+    }
+
+
+class Origin(NamedTuple):
+    """What a file says of how its images were drawn.
+
+    Attributes:
+        model: id of the model.
+        weights: which of its weights.
+        sampler: how.
+        precision: what the network computed in.
+        seed: the seed.
+        images: which images of it.
+        labels: the class of each; None where the model has none.
+    """
+
+    model: str
+    weights: Weights
+    sampler: SamplerConfig
+    precision: Precision
+    seed: int
+    images: range
+    labels: list[int] | None
+
+
+MOST = 10**6  # images of a file; beyond it, it is none of ours
+
+
+def read(text: Mapping[str, str], name: str) -> Origin:
+    """The origin of the images in a file, from the text in it.
+
+    Args:
+        text: its text chunks.
+        name: of the file, for messages.
+
+    Raises:
+        DataError: it does not say how its images were drawn, or not in a way that can be understood.
+    """
+    hint = "Pictures that ddpm sample wrote as .png say how they were drawn."
+    if not text.get("software", "").startswith("ddpm-cli"):
+        raise DataError(f"{name} does not say how it was drawn", hint)
+    try:
+        first, _, last = text["index"].partition("-")
+        images = range(int(first), int(last or first) + 1)
+        labels = [int(label) for label in text["label"].split(",")] if "label" in text else None
+        if not 0 < len(images) <= MOST or (labels is not None and len(labels) != len(images)):
+            raise ValueError("index and label do not fit each other")  # told like the others
+        return Origin(
+            text["model"],
+            _one_of(get_args(Weights), text["weights"]),
+            SamplerConfig(
+                name=cast("Any", text["sampler"]),
+                steps=int(text["steps"]),
+                spacing=cast("Any", text["spacing"]),
+                eta=float(text["eta"]) if "eta" in text else None,
+                variance=cast("Any", text.get("variance")),
+                guidance=float(text["guidance"]),
+                clip=_one_of(("true", "false"), text["clip"]) == "true",
+            ),
+            _one_of(get_args(Precision), text["precision"]),
+            int(text["seed"]),
+            images,
+            labels,
+        )
+    except (LookupError, ValueError, UsageError) as error:
+        raise DataError(f"what {name} says of how it was drawn is damaged: {error}", hint) from error
+
+
+def _one_of(known: Sequence[Any], word: str) -> Any:
+    if word not in known:
+        raise ValueError(f"{word!r} is none of {', '.join(known)}")
+    return word
