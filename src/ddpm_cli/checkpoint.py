@@ -250,6 +250,18 @@ def save(path: Path, tensors: Mapping[str, "Tensor"], info: Info) -> Info:
     return info
 
 
+def set_sampler(path: Path, sampler: SamplerConfig) -> Info:
+    """Change how a model is drawn from by default; its weights and its id stay.
+
+    Returns:
+        The description as written.
+
+    Raises:
+        ModelError: as :func:`read_info`.
+    """
+    return save(path, read_tensors(path), replace(read_info(path), sampler=sampler))
+
+
 def described(info: Info, tensors: Mapping[str, "Tensor"]) -> Info:
     """A description with `weights` and `id` filled in, as a file of these tensors has it."""
     weights: tuple[Weights, ...] = tuple(w for w in ("ema", "raw") if any(n.startswith(f"{w}.") for n in tensors))

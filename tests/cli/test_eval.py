@@ -277,3 +277,39 @@ def test_training_images_that_are_not_at_hand_are_missed_and_nothing_more(digits
 )
 def test_what_others_call_a_metric_leads_to_ours(ddpm: Any, theirs: str, ours: str) -> None:
     ddpm("eval", "mnist", "--metrics", theirs).refused(2, f"unknown metric '{theirs}'", f"--metrics {ours}")
+
+
+# --- trying methods -------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_tells_every_way_and_stores_the_best(ddpm: Any, home: Path, cwd: Path) -> None:
+    shipped = Path(ddpm("models", "path", "mnist").done().out.strip())
+    mine = home / "models" / "mine.safetensors"
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_bytes(shipped.read_bytes())
+    words = ("eval", "mine", "--sweep", "--sampler", "unipc", "-n", 3, "--seed", 0, "--device", "cpu")
+    found = ddpm(*words, "--store", "--json", "--plot", "sweep.png").done()
+    assert [each["evaluations"] for each in found.json["trials"]] == [5, 10, 20]
+    assert all(each["images"] == 3 and each["finished"] for each in found.json["trials"])
+    best = min(found.json["trials"], key=lambda each: each["frechet"]["value"])
+    assert found.json["best"] == best
+    assert "its id is still" in found.err
+    with Image.open(cwd / "sweep.png") as picture:
+        assert picture.width > 600
+    about = ddpm("models", "show", "mine", "--json").done().json
+    assert (about["sampler"]["name"], about["sampler"]["steps"]) == ("unipc", best["steps"])
+    assert about["id"] == ddpm("models", "show", "mnist", "--json").done().json["id"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("mnist", "--store"), ("--sweep",)),
+        (("mnist", "--sweep", "--store"), ("ships with ddpm", "--store")),
+        (("mnist", "--sweep", "--metrics", "ssim"), ("--metrics", "--sweep")),
+        (("mnist", "--sweep", "--steps", 5), ("--steps", "--sweep")),
+        (("digits.npz", "--sweep"), ("--sweep is for models",)),
+    ],
+)
+def test_what_does_not_go_with_a_sweep(ddpm: Any, options: tuple[object, ...], words: tuple[str, ...]) -> None:
+    ddpm("eval", *options).refused(2, *words)

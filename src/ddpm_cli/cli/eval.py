@@ -15,6 +15,7 @@ import typer
 
 from ddpm_cli import files, paths
 from ddpm_cli.cli import _options as o
+from ddpm_cli.cli import _sweep
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output, duration
 from ddpm_cli.config import Sampler, Shape
@@ -73,6 +74,17 @@ def evaluate(
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     weights: o.Weights = None,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep",
+            help="Instead, try every method with 5, 10 and 20 network evaluations, by the Fréchet distance of "
+            f"{_sweep.NUMBER:,} images or -n.",
+        ),
+    ] = False,
+    store: Annotated[
+        bool, typer.Option("--store", help="With --sweep: draw from the model like the best of them from now on.")
+    ] = False,
     plot: Annotated[Path | None, o.file_option("Also a picture, .png or .svg.  [default: none]")] = None,
     output: Annotated[Path | None, o.output("A .json or .csv file, or - for JSON on stdout.  [default: print]")] = None,
     config: o.Config = None,
@@ -93,7 +105,12 @@ def evaluate(
     name = _one_subject(context, subject, model)
     if name is not None and _is_files(name):
         _refuse_drawing(context, name)
-    how = {"weights": weights, "batch_size": batch_size, "device": device, "precision": precision}
+    how: dict[str, Any] = {"weights": weights, "batch_size": batch_size, "device": device, "precision": precision}
+    if sweep or store:
+        _check_sweep(context, sweep, name)
+        asked = (name, reference, sampler, guidance, number, chosen, data_dir, offline, how, store, plot, output)
+        _sweep.sweep(_sweep.Wanted(*asked), out)
+        return
     source = _source(name, number, chosen, sampler, {"guidance": guidance, "steps": steps}, how, out)
     from ddpm_cli import evaluation
 
@@ -119,6 +136,16 @@ def evaluate(
         _draw(found, plot)
     _tell(found, output, plot, out)
     evaluation.remember(found, source.trained_on)
+
+
+def _check_sweep(context: typer.Context, sweep: bool, name: str | None) -> None:
+    if not sweep:
+        raise UsageError("--store keeps what --sweep finds, expected both", "Add --sweep.")
+    if name is not None and _is_files(name):
+        raise UsageError(f"--sweep is for models, and {name} holds images", "Name a model: ddpm models list")
+    for option in ("metrics", "steps"):
+        if o.is_typed(context, option):
+            raise UsageError(f"--{option} does not go with --sweep, which chooses for itself", f"Leave out --{option}.")
 
 
 # What only a model can be told.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from ddpm_cli.metrics import (
     resampled,
     ssim,
 )
+from ddpm_cli.metrics.frechet import Moments
 from ddpm_cli.metrics.labels import NORMAL, wilson
 from ddpm_cli.metrics.manifold import NEAREST, WIDER
 from ddpm_cli.metrics.ssim import RANGE, WINDOW
@@ -168,14 +169,38 @@ def _share(values: NDArray[np.float64]) -> dict[str, Any]:
 
 def _frechet(bench: Bench) -> Scored:
     """The distance to the whole reference, with how far that of other samples would lie from it."""
-    real, judged = moments(bench.real.features), bench.judged.features
-    value = frechet(moments(judged), real)
-    draw = generator("evaluate", bench.against.seed, "bootstrap")
-    error = float(np.std([frechet(each, real) for each in resampled(judged, BOOTSTRAPS, draw)], ddof=1))
+    real = moments(bench.real.features)
     floor = None if bench.floor is None else frechet(moments(bench.floor), real)
-    interval = [max(0.0, value - NORMAL * error), value + NORMAL * error]
-    found = {"value": value, "error": error, "interval": interval, "real": {"value": floor}}
+    found = {**distance(bench.judged.features, real, bench.against.seed)._asdict(), "real": {"value": floor}}
     return found, {**bench.about_features(), "bootstraps": BOOTSTRAPS}
+
+
+class Distance(NamedTuple):
+    """A Fréchet distance.
+
+    Attributes:
+        value: at least 0.
+        error: standard deviation of its bootstrap.
+        interval: ends between which that of other samples of the same kind lies with 95 % confidence.
+    """
+
+    value: float
+    error: float
+    interval: list[float]
+
+
+def distance(judged: NDArray[np.float32], real: Moments, seed: int) -> Distance:
+    """How far images are from real ones, by what is seen in them.
+
+    Args:
+        judged: features, (N, d).
+        real: of the real ones.
+        seed: of the bootstrap.
+    """
+    value = frechet(moments(judged), real)
+    draw = generator("evaluate", seed, "bootstrap")
+    error = float(np.std([frechet(each, real) for each in resampled(judged, BOOTSTRAPS, draw)], ddof=1))
+    return Distance(value, error, [max(0.0, value - NORMAL * error), value + NORMAL * error])
 
 
 def _kernel(bench: Bench) -> Scored:

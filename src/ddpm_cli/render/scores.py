@@ -111,6 +111,61 @@ def _terms(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
     axes.legend(loc="lower left")
 
 
+def sweep_figure(
+    trials: Sequence[Mapping[str, Any]],
+    front: Sequence[Mapping[str, Any]],
+    real: float | None,
+    title: str,
+    file_format: Literal["png", "svg"] = "png",
+) -> bytes:
+    """Quality against network evaluations: all that finished, and the line of those that nobody beats in both.
+
+    Args:
+        trials: what a sweep found, as :func:`ddpm_cli.evaluation.sweep.document` tells it.
+        front: those on the line.
+        real: Fréchet distance of as many real images; None: not known.
+        title: what was tried.
+        file_format: ``png`` or ``svg``.
+    """
+    finished = [each for each in trials if each["finished"]]
+    methods = sorted({each["sampler"] for each in finished})
+    with styled((7.2, 4.6), file_format) as (figure, buffer):
+        axes = figure.subplots()
+        places, values = ([each["evaluations"] for each in front], [each["frechet"]["value"] for each in front])
+        axes.plot(places, values, color=TEXT, linewidth=1.2, alpha=0.5, label="best of all")
+        for number, method in enumerate(methods):
+            mine = [each for each in finished if each["sampler"] == method]
+            middle = [each["frechet"]["value"] for each in mine]
+            reach = [
+                [value - each["frechet"]["interval"][0] for value, each in zip(middle, mine, strict=True)],
+                [each["frechet"]["interval"][1] - value for value, each in zip(middle, mine, strict=True)],
+            ]
+            # A little apart, so that equal evaluations do not hide one another.
+            shift = 1 + 0.02 * (number - (len(methods) - 1) / 2)
+            axes.errorbar(
+                [shift * each["evaluations"] for each in mine],
+                middle,
+                reach,
+                fmt="osD^vP*X<"[number % 9],
+                color=COLOURS[number % len(COLOURS)],
+                capsize=3,
+                label=method,
+            )
+        if real is not None:
+            axes.axhline(real, color=REAL, linestyle=DASHED, linewidth=1.4, label="real images")
+        ticks = sorted({each["evaluations"] for each in finished})
+        axes.set(xlabel="network evaluations an image", ylabel="Fréchet distance", xscale="log", yscale="log")
+        axes.set_xticks(ticks, map(str, ticks))
+        axes.minorticks_off()
+        low, high = axes.get_ylim()
+        marks = [mark for mark in (m * 10.0**e for e in range(-3, 5) for m in (1, 2, 5)) if low <= mark <= high]
+        axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
+        images = max(each["images"] for each in finished)
+        axes.set_title(f"Methods of sampling, {title}, {images:,} images", fontsize=10)
+        axes.legend(loc="upper right")
+    return buffer.getvalue()
+
+
 DRAWN: dict[Drawing, Callable[["Axes", Metric, Mapping[str, Any]], None]] = {
     "spread": _spread,
     "classes": _classes,

@@ -1,0 +1,154 @@
+"""``ddpm eval --sweep``: which method draws best with how many network evaluations."""
+
+import csv
+import io
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+from ddpm_cli import files
+from ddpm_cli.cli._models import named
+from ddpm_cli.cli._output import Output
+from ddpm_cli.config import Sampler
+from ddpm_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from ddpm_cli.checkpoint import Info
+    from ddpm_cli.evaluation.sweep import Trial
+    from ddpm_cli.library import Found
+
+NUMBER = 2000  # images of the last round: from so many on, distances tell more than luck
+HEAD = ["method", "steps", "spacing", "evaluations", "images", "Fréchet distance", "interval"]
+
+
+class Wanted(NamedTuple):
+    """What somebody asked for, as ``ddpm eval`` has it."""
+
+    name: str | None
+    reference: str | None
+    sampler: Sampler | None
+    guidance: float | None
+    number: int | None
+    seed: int
+    data_dir: Path | None
+    offline: bool
+    how: dict[str, Any]
+    store: bool
+    plot: Path | None
+    output: Path | None
+
+
+def sweep(wanted: Wanted, out: Output) -> None:
+    """Try methods, tell what was found, and store the best where that is wanted."""
+    found, info = named(wanted.name, out)
+    if wanted.store:
+        _check_storable(found, info)
+    from ddpm_cli import drawing, evaluation
+    from ddpm_cli.evaluation import sweep as core
+
+    channels, height, width = info.shape
+    with out.progress("reading", "MB", scale=1e-6) as live:
+        against = evaluation.reference(
+            wanted.reference,
+            (channels, height, width),
+            str(info.data.get("name", "")),
+            wanted.seed,
+            data_dir=wanted.data_dir,
+            offline=wanted.offline,
+            say=out.note,
+            progress=live,
+        )
+    number = wanted.number or NUMBER
+    evaluation.choose(["frechet"], against, number, out.note)  # refuses where it cannot be had; warns of few
+    config = info.sampler.changed(None, {"guidance": wanted.guidance})
+    ready = drawing.ready(found.path, config, **wanted.how)
+    methods = get_args(Sampler) if wanted.sampler is None else [wanted.sampler]
+    contenders = core.contenders(ready.model, methods)
+    out.note(
+        f"{len(contenders)} ways to draw, with up to {max(core.EVALUATIONS)} network evaluations; "
+        f"the better half goes on, until {number:,} images are judged"
+    )
+    trials: list[Trial] = []
+    with out.progress("sweeping", "network evaluations") as live:
+        for trial in core.sweep(ready, against, contenders, number, wanted.seed, live):
+            trials.append(trial)
+            out.detail(f"{_method(trial)}: {trial.distance.value:.4g} with {trial.images} images")
+    _tell(wanted, trials, info, core.floor(against, number), ready, out)
+    best = core.best(trials)
+    if best is None:
+        return
+    out.note(f"best within {core.AFFORDABLE} evaluations: {_method(best)}, {best.distance.value:.4g}")
+    if wanted.store:
+        from ddpm_cli import checkpoint
+
+        checkpoint.set_sampler(found.path, best.contender.sampler)
+        out.note(f"{found.name} is drawn like this from now on; its id is still {info.id[:12]}")
+
+
+def _check_storable(found: "Found", info: "Info") -> None:
+    from ddpm_cli import library
+
+    if found.origin == "shipped":
+        raise UsageError(f"{found.name} ships with ddpm and is not changed", "Leave out --store.")
+    if found.origin == "run" and not library.is_finished(info):
+        raise UsageError(f"run {found.name} is not finished, and its next save would undo it", "Leave out --store.")
+
+
+def _method(trial: "Trial") -> str:
+    sampler = trial.contender.sampler
+    return f"{sampler.name} with {trial.contender.evaluations} evaluations"
+
+
+def _tell(wanted: Wanted, trials: "list[Trial]", info: "Info", floor: float | None, ready: Any, out: Output) -> None:
+    from ddpm_cli.evaluation import sweep as core
+
+    ordered = sorted(trials, key=lambda each: (each.contender.budget, not each.finished, each.distance.value))
+    each = [core.document(trial, info.schedule.timesteps) for trial in ordered]
+    best = core.best(trials)
+    document = {
+        "trials": each,
+        "best": None if best is None else core.document(best, info.schedule.timesteps),
+        "real": floor,
+        "protocol": {
+            "model": info.id,
+            "weights": ready.weights,
+            "precision": ready.precision,
+            "guidance": ready.model.sampler.guidance,
+            "clip": ready.model.sampler.clip,
+            "seed": wanted.seed,
+            "stored": wanted.store,
+        },
+    }
+    written = {key: path for key, path in (("plot", wanted.plot), ("output", wanted.output)) if path is not None}
+    if wanted.plot is not None:
+        from ddpm_cli.render.scores import sweep_figure
+
+        front = [core.document(trial, info.schedule.timesteps) for trial in core.front(trials)]
+        kind: Literal["png", "svg"] = "svg" if wanted.plot.suffix.lower() == ".svg" else "png"
+        files.write_bytes(wanted.plot, sweep_figure(each, front, floor, f"model {info.id[:12]}", kind))
+    if wanted.output is None:
+        out.document({**document, **written})
+        out.table(HEAD, [_row(trial, exact=not sys.stdout.isatty()) for trial in each])
+    else:
+        if wanted.output.suffix.lower() == ".csv":
+            table = io.StringIO()
+            csv.writer(table, lineterminator="\n").writerows([HEAD, *(_row(trial, exact=True) for trial in each)])
+            data = table.getvalue()
+        else:
+            data = json_module.dumps(document, indent=2, allow_nan=False) + "\n"
+        out.save(wanted.output, data.encode())
+        out.document({**document, **written})
+        if wanted.output != Path("-"):
+            out.result(str(wanted.output))
+    if floor is not None:
+        out.note(f"real images get {floor:.4g}")
+    if wanted.plot is not None:
+        out.note(f"picture {wanted.plot}")
+
+
+def _row(trial: dict[str, Any], exact: bool) -> list[str]:
+    value, (low, high) = trial["frechet"]["value"], trial["frechet"]["interval"]
+    form = str if exact else "{:.3f}".format
+    about = [trial["sampler"], str(trial["steps"]), trial["spacing"], str(trial["evaluations"]), str(trial["images"])]
+    return [*about, form(value), f"{form(low)} to {form(high)}"]
