@@ -534,6 +534,47 @@ def test_guidance_keeps_the_conditional_fraction(scale: float) -> None:
     assert torch.equal(found, by_label(x, at(5), {"label": labels}).clean)
 
 
+@pytest.mark.parametrize("t", [100.0, 300.0, 500.0, 700.0, 900.0, [100.0, 500.0, 900.0]])
+def test_outside_its_interval_there_is_no_guidance(t: float | list[float]) -> None:
+    x, labels = torch.tensor([0.1, 0.2, 0.3]).reshape(-1, 1, 1, 1), {"label": torch.tensor([0, 1, 2])}
+    found = Guide(by_label, 3.0, {"label": 3}, interval=(300.0, 700.0))(x, at(t), labels).clean
+    everywhere, nowhere = Guide(by_label, 3.0, {"label": 3})(x, at(t), labels).clean, by_label(x, at(t), labels).clean
+    for number, level in enumerate(t if isinstance(t, list) else [t] * 3):
+        expected = everywhere if 300 <= level <= 700 else nowhere
+        torch.testing.assert_close(found[number], expected[number])
+
+
+@pytest.mark.parametrize("rescale", [0.3, 1.0])
+def test_rescaled_guidance_has_the_contrast_of_the_conditional_image(rescale: float) -> None:
+    """Std s_cond + (1 - rescale) (s_guided - s_cond) of each image, written out in numpy."""
+    drawn = torch.randn(2, 3, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def two(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        del level, condition
+        return Prediction(drawn[0] if len(x_t) == 3 else torch.cat([drawn[0], drawn[1]]))
+
+    labels = {"label": torch.tensor([0, 1, 2])}
+    found = Guide(two, 4.0, {"label": 3}, rescale=rescale)(torch.zeros(3, 1, 6, 6), at(5), labels).clean.numpy()
+    cond, uncond = drawn.numpy()
+    plain = uncond + 4 * (cond - uncond)
+    for image in range(3):
+        whole = plain[image] * cond[image].std() / plain[image].std()
+        np.testing.assert_allclose(found[image], rescale * whole + (1 - rescale) * plain[image], rtol=1e-12)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.9, 0.995, 1.0])
+def test_dynamic_thresholding_scales_by_what_a_share_of_the_pixels_does_not_exceed(threshold: float) -> None:
+    """The order statistic by sorting; an image within [-1, 1] stays as it is."""
+    clean = 3 * torch.randn(4, 2, 7, 5, generator=torch.Generator().manual_seed(1))
+    clean[3] = clean[3].clamp(-1, 1) * 0.9
+    found = Clip(lambda *_: Prediction(clean), threshold)(clean, at(5), {}).clean.numpy()
+    for image, before in enumerate(clean.numpy()):
+        ordered = np.sort(np.abs(before).ravel())
+        s = max(1.0, ordered[math.ceil(threshold * ordered.size) - 1])
+        np.testing.assert_allclose(found[image], np.clip(before, -s, s) / s, rtol=1e-6)
+    np.testing.assert_array_equal(found[3], clean[3].numpy())
+
+
 def test_a_guided_question_is_one_batch() -> None:
     sizes = []
 

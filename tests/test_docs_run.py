@@ -40,6 +40,9 @@ SHORT = {
 SHORT_RESUMED = {"--steps": "3", "--device": "cpu"}
 # Images from files are not drawn, so nothing can be said of how.
 SHORT_FILES = {"--number": "4"}
+# A picture says all that costs anything; a sweep chooses the steps itself.
+SHORT_LIKE = {"--device": "cpu"}
+SHORT_SWEEP = {"--number": "2", "--sampler": "ddpm", "--device": "cpu"}
 ALIASES = {"-n": "--number", "--epochs": "--steps", "--minutes": "--steps"}
 # What is replaced must be right itself where the parser does not look at it: a typo must not vanish with it.
 CHECKED = {"--preset": config.PRESETS}
@@ -129,6 +132,11 @@ def a_text(name: str, text: str) -> Callable[[Place], object]:
     return lambda place: (place.here / name).write_text(text, encoding="utf-8")
 
 
+def a_picture(name: str) -> Callable[[Place], object]:
+    """Samples that say how they were drawn."""
+    return lambda place: run(["sample", "-n", "2", "--steps", "2", "--device", "cpu", "-o", str(place.here / name)])
+
+
 # A part of a line, and what is made for it. A line gets what it names and nothing else.
 NEEDS: dict[str, Callable[[Place], object]] = {
     "./photos": make_photos,
@@ -140,6 +148,8 @@ NEEDS: dict[str, Callable[[Place], object]] = {
     "--model fashion": a_model("fashion", "fashion-mnist"),
     "--resume latest": a_run("newest"),
     "--model learned": a_model("learned", "mnist", learned_variance=True),
+    "--like grid.png": a_picture("grid.png"),
+    "--like four.png": a_picture("four.png"),
     "rm OLD-RUN": a_run("OLD-RUN"),
     "OLDER-RUN": a_run("OLDER-RUN"),
     "--resume mnist-small-20260101-120000": a_run("mnist-small-20260101-120000"),
@@ -199,6 +209,7 @@ def shortened(words: tuple[str, ...]) -> list[str]:
     cut = SHORT_RESUMED if "--resume" in words else cut
     if words[0] == "eval" and words[1:] and (words[1] == "-" or words[1].endswith(".npz")):
         cut = SHORT_FILES
+    cut = SHORT_LIKE if "--like" in words else SHORT_SWEEP if "--sweep" in words else cut
     kept, rest = [], list(words)
     while rest:
         word = rest.pop(0)

@@ -91,7 +91,7 @@ class Info:
             **self.architecture(),
             "classes": list(self.classes),
             "data": dict(self.data),
-            "sampler": config.to_dict(self.sampler),
+            "sampler": _usual(config.to_dict(self.sampler)),
             "training": dict(self.training),
             "parameters": self.parameters,
             "flops": self.flops,
@@ -248,6 +248,14 @@ def save(path: Path, tensors: Mapping[str, "Tensor"], info: Info) -> Info:
     info = described(info, tensors)
     write_tensors(path, tensors, info.to_dict())
     return info
+
+
+# What a sampler may have beside what every file says of it; so that files without it stay readable by older versions.
+LATER = ("rescale", "interval", "threshold")
+
+
+def _usual(sampler: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in sampler.items() if value or key not in LATER}
 
 
 def set_sampler(path: Path, sampler: SamplerConfig) -> Info:

@@ -277,9 +277,13 @@ class SamplerConfig:
             learned; None: learned where it has, else small.
         guidance: classifier-free guidance, 1: off.
         clip: whether clean-image estimates are clipped to [-1, 1].
+        rescale: how far guided images are brought back to the contrast they have unguided, from 0 to 1.
+        interval: the levels t, both ends included, between which there is guidance; None: everywhere.
+        threshold: share of an image's pixels, 0.5 to 1, that stays within [-1, 1] where the others are clipped: all are
+            divided by the value that so many do not exceed, if it is above 1; None: all are clipped at 1.
 
     Raises:
-        UsageError: a value out of range, or an option that the rule does not have.
+        UsageError: a value out of range, or an option that the rule does not have, or that comes to nothing.
     """
 
     name: Sampler = "dpm++2m-sde"
@@ -289,6 +293,9 @@ class SamplerConfig:
     variance: Variance | None = None
     guidance: float = 1.0
     clip: bool = True
+    rescale: float = 0.0
+    interval: tuple[float, float] | None = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         if self.name not in SAMPLERS:
@@ -304,9 +311,23 @@ class SamplerConfig:
         _check(belongs, "variance", self.variance, f"none: it belongs to ddpm, not {self.name}")
         fine = 0 <= self.guidance <= MAX_GUIDANCE
         _check(fine, "guidance", self.guidance, f"a number of 0 to {MAX_GUIDANCE:g} (1 = off)")
+        _check(0 <= self.rescale <= 1, "rescale", self.rescale, "a number of 0 to 1")
+        ordered = self.interval is None or 0 <= self.interval[0] <= self.interval[1] < math.inf
+        _check(ordered, "interval", self.interval, "two levels, the cleaner one first")
+        for name, given in (("rescale", self.rescale), ("interval", self.interval)):
+            _check(not given or self.guidance != 1, name, given, "none without guidance")
+        fine = self.threshold is None or 0.5 <= self.threshold <= 1
+        _check(fine, "threshold", self.threshold, "a share of 0.5 to 1")
+        _check(self.threshold is None or self.clip, "threshold", self.threshold, "none without clipping")
+
+    def guides(self, t: float) -> bool:
+        """Whether there is guidance at a level, where a question then costs two evaluations."""
+        return self.guidance != 1 and (self.interval is None or self.interval[0] <= t <= self.interval[1])
 
     def changed(self, name: Sampler | None, changes: Mapping[str, Any]) -> "SamplerConfig":
-        """With other settings; another method begins with its own defaults, but keeps guidance and clipping.
+        """With other settings; another method begins with its own defaults, but keeps what it does to clean images.
+
+        Guidance that is turned off takes its interval and rescaling with it.
 
         Args:
             name: of the method; None: this one.
@@ -317,7 +338,12 @@ class SamplerConfig:
         """
         given = {key: value for key, value in changes.items() if value is not None}
         other = name is not None and name != self.name
-        base = SamplerConfig(name or self.name, guidance=self.guidance, clip=self.clip) if other else self
+        kept = {key: getattr(self, key) for key in ("guidance", "clip", "rescale", "interval", "threshold")}
+        base = SamplerConfig(name or self.name, **kept) if other else self
+        if given.get("guidance") == 1:
+            given = {"rescale": 0.0, "interval": None, **given}
+        if given.get("clip") is False:
+            given = {"threshold": None, **given}
         return dataclasses.replace(base, **given)
 
     def steps_and_spacing(self, timesteps: int) -> tuple[int, Spacing]:

@@ -306,34 +306,80 @@ class Guide:
 
     A guided question is two questions of the network, put in one batch. A learned variance is the conditional one's.
 
+    Strong guidance raises the contrast of images. Rescaled, they are multiplied with 1 + rescale (std(cond) /
+    std(clean) - 1), with the standard deviation over all elements of an image.
+
     Args:
         denoiser: trained with labels dropped at random.
         scale: guidance.
         nothing: what "no condition" looks like, name -> value, {"label": classes} say.
+        rescale: 0: not at all, 1: to the contrast of the conditional image.
+        interval: levels t between which there is guidance, both included; outside, one question is asked; None:
+            everywhere.
 
     References:
-        Ho and Salimans 2022, equation 6, with w = scale - 1.
+        Ho and Salimans 2022, equation 6, with w = scale - 1; Lin et al. 2023, equations 15 and 16, of clean images;
+        Kynkäänniemi et al. 2024, equation 6.
     """
 
-    def __init__(self, denoiser: Denoises, scale: float, nothing: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        denoiser: Denoises,
+        scale: float,
+        nothing: Mapping[str, int],
+        rescale: float = 0.0,
+        interval: tuple[float, float] | None = None,
+    ) -> None:
         self.denoiser, self.scale, self.nothing = denoiser, scale, nothing
+        self.rescale, self.interval = rescale, interval
 
     def __call__(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        if self.interval is None:
+            return self._guided(x_t, level, condition)
+        low, high = self.interval
+        inside = (low <= level.t) & (level.t <= high)
+        if not bool(inside.any()):
+            return self.denoiser(x_t, level, condition)
+        guided = self._guided(x_t, level, condition)
+        if bool(inside.all()):
+            return guided
+        alone = self.denoiser(x_t, level, condition)
+        return guided._replace(clean=torch.where(inside.to(x_t.device)[:, None, None, None], guided.clean, alone.clean))
+
+    def _guided(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
         both = {k: torch.cat([v, torch.full_like(v, self.nothing[k])]) for k, v in condition.items()}
         if level.t.ndim:
             level = Level(*(torch.cat([field, field]) for field in level))
         answer = self.denoiser(torch.cat([x_t, x_t]), level, both)
         cond, uncond = answer.clean.chunk(2)
         fraction = answer.variance_fraction
-        return Prediction(torch.lerp(uncond, cond, self.scale), None if fraction is None else fraction.chunk(2)[0])
+        clean = torch.lerp(uncond, cond, self.scale)
+        if self.rescale:
+            contrast, usual = (each.std((1, 2, 3), keepdim=True) for each in (clean, cond))
+            clean = clean * (1 + self.rescale * (usual / contrast.clamp(min=1e-6) - 1))
+        return Prediction(clean, None if fraction is None else fraction.chunk(2)[0])
 
 
 class Clip:
-    """Keeps clean images in [-1, 1], where images live; the noise is then re-derived from the clipped estimate."""
+    """Keeps clean images in [-1, 1], where images live; the noise is then re-derived from the clipped estimate.
 
-    def __init__(self, denoiser: Denoises) -> None:
-        self.denoiser = denoiser
+    Args:
+        denoiser: whose answers are clipped.
+        threshold: None: at 1. Else dynamically: at s, the absolute value that this share of an image's elements does
+            not exceed, if it is above 1, and divided by s.
+
+    References:
+        Saharia et al. 2022 (Imagen), section 2.3.
+    """
+
+    def __init__(self, denoiser: Denoises, threshold: float | None = None) -> None:
+        self.denoiser, self.threshold = denoiser, threshold
 
     def __call__(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
         answer = self.denoiser(x_t, level, condition)
-        return answer._replace(clean=answer.clean.clamp(-1, 1))
+        if self.threshold is None:
+            return answer._replace(clean=answer.clean.clamp(-1, 1))
+        size = answer.clean.abs().flatten(1)
+        rank = max(1, math.ceil(self.threshold * size.shape[1]))
+        s = size.kthvalue(rank, dim=1).values.clamp(min=1)[:, None, None, None]
+        return answer._replace(clean=answer.clean.clamp(-s, s) / s)

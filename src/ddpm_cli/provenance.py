@@ -28,6 +28,9 @@ def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]
         "variance": config.variance_of(model.denoiser.learned_variance) if config.name == "ddpm" else None,
         "clip": config.clip,
         "guidance": config.guidance,
+        "rescale": config.rescale or None,
+        "interval": None if config.interval is None else "{}-{}".format(*config.interval),
+        "threshold": config.threshold,
         "precision": ready.precision,
         "seed": seed,
         "index": str(images[0]) if len(images) == 1 else f"{images[0]}-{images[-1]}",
@@ -98,6 +101,9 @@ def read(text: Mapping[str, str], name: str) -> Origin:
                 variance=cast("Any", text.get("variance")),
                 guidance=float(text["guidance"]),
                 clip=_one_of(("true", "false"), text["clip"]) == "true",
+                rescale=float(text.get("rescale", 0)),
+                interval=_interval(text["interval"]) if "interval" in text else None,
+                threshold=float(text["threshold"]) if "threshold" in text else None,
             ),
             _one_of(get_args(Precision), text["precision"]),
             int(text["seed"]),
@@ -106,6 +112,11 @@ def read(text: Mapping[str, str], name: str) -> Origin:
         )
     except (LookupError, ValueError, UsageError) as error:
         raise DataError(f"what {name} says of how it was drawn is damaged: {error}", hint) from error
+
+
+def _interval(text: str) -> tuple[float, float]:
+    low, _, high = text.partition("-")
+    return float(low), float(high)
 
 
 def _one_of(known: Sequence[Any], word: str) -> Any:

@@ -439,6 +439,7 @@ def test_stderr_says_which_model_it_is_with_json_too(ddpm: Any, model: Path) -> 
         ("--first", 7, "--sampler", "ddim", "--eta", 0.123456789, "--steps", 3),
         ("--sampler", "ddpm", "--steps", 3, "--variance", "large", "--no-clip"),
         ("--sampler", "dpm++3m", "--spacing", "karras", "--steps", 5, "--precision", "bf16"),
+        ("--guidance", 3.7, "--guidance-rescale", 0.7, "--guidance-interval", "100-700.5", "--threshold", 0.995),
     ],
 )
 def test_a_picture_is_drawn_again_from_what_it_says_of_itself(
@@ -526,3 +527,8 @@ def test_a_picture_that_does_not_say_how_it_was_drawn(ddpm: Any, said: dict[str,
             text.add_text(key, value)
         image.save("b.png", pnginfo=text)
     ddpm("sample", "--like", "b.png").refused(3, "b.png", "ddpm sample")
+
+
+@pytest.mark.parametrize("interval", ["100", "a-b", "700-100", "-5-10"])
+def test_an_interval_of_guidance_is_two_levels(ddpm: Any, interval: str) -> None:
+    ddpm("sample", *FEW, "--guidance", 2, f"--guidance-interval={interval}").refused(2, "interval")

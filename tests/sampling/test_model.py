@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -111,11 +112,11 @@ def test_guidance_moves_images_and_asks_twice() -> None:
     assert (off.evaluations, on.evaluations) == (4, 8)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("guided", [{}, {"guidance": 3.0}, {"guidance": 3.0, "interval": (300.0, 700.0)}])
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_evaluations_are_the_images_that_the_network_has_seen(name: str, guidance: float, steps: int) -> None:
-    drawing, seen = model(name=name, guidance=guidance), []
+def test_evaluations_are_the_images_that_the_network_has_seen(name: str, guided: dict[str, Any], steps: int) -> None:
+    drawing, seen = model(name=name, **guided), []
     drawing = replace(drawing, sampler=replace(drawing.sampler, steps=steps), inner_batch=1)
     drawing.denoiser.network.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     drawn(drawing, 3, [0])

@@ -46,6 +46,20 @@ def sample(
         ),
     ] = None,
     guidance: o.Guidance = None,
+    rescale: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance-rescale",
+            metavar="X",
+            help="Bring guided images back to the contrast they have unguided: 0 not, 1 wholly.  [default: 0]",
+        ),
+    ] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            "--guidance-interval", metavar="A-B", help="Guide at levels t from A to B alone.  [default: everywhere]"
+        ),
+    ] = None,
     sampler: o.Sampler = None,
     steps: o.Steps = None,
     eta: Annotated[
@@ -63,6 +77,14 @@ def sample(
     clip: Annotated[
         bool | None,
         typer.Option("--clip/--no-clip", help="Keep clean-image estimates in [-1, 1].  [default: the model's, clip]"),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Where clipping, let a share P of the pixels, 0.995 say, stay in [-1, 1], and scale by the rest.  "
+            "[default: clip all]",
+        ),
     ] = None,
     seed: o.Seed = None,
     batch_size: o.BatchSize = None,
@@ -98,7 +120,15 @@ def sample(
         files.check_place(Path(output), may_be_folder=kind == "folder")
     o.check_file(trajectory, "--trajectory", ".png")
     o.check_file(animate, "--animate", ".gif")
-    changes = {"steps": steps, "eta": eta, "variance": variance, "spacing": spacing, "guidance": guidance, "clip": clip}
+    changes: dict[str, Any] = {
+        "steps": steps,
+        "eta": eta,
+        "variance": variance,
+        "spacing": spacing,
+        "guidance": guidance,
+        "clip": clip,
+    }
+    changes |= {"rescale": rescale, "threshold": threshold, "interval": None if interval is None else _levels(interval)}
     labels: list[int] | None = None
     if like is None:
         found, info = named(model, out)
@@ -143,21 +173,19 @@ def sample(
         out.note(f"{unlike}. Lower --guidance, or train longer.")
 
 
+def _levels(text: str) -> tuple[float, float]:
+    low, _, high = text.partition("-")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise UsageError(f"--guidance-interval is {text!r}, expected two levels t: 100-700") from None
+
+
 # What a picture says of itself, and nobody else may say beside it.
-SAID = [
-    "number",
-    "first",
-    "label",
-    "guidance",
-    "sampler",
-    "steps",
-    "eta",
-    "variance",
-    "spacing",
-    "clip",
-    "seed",
-    "weights",
-]
+SAID = {
+    *("number", "first", "label", "seed", "weights", "guidance", "rescale", "interval"),
+    *("sampler", "steps", "eta", "variance", "spacing", "clip", "threshold"),
+}
 
 
 def _origin(like: Path, context: typer.Context) -> "Origin":

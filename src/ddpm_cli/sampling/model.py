@@ -118,9 +118,10 @@ class DiffusionModel:
         draw = SeededDraw(seed, images, self.shape, self.device)
         denoiser: Denoises = self._asked_in_batches
         if config.guidance != 1:
-            denoiser = Guide(denoiser, config.guidance, {"label": len(self.classes)})
+            nothing = {"label": len(self.classes)}
+            denoiser = Guide(denoiser, config.guidance, nothing, config.rescale, config.interval)
         if config.clip:
-            denoiser = Clip(denoiser)
+            denoiser = Clip(denoiser, config.threshold)
         levels = self.plan()
         x_T = draw("start")
         yield Step(as_tensors(levels[0]), x_T, torch.zeros_like(x_T))
@@ -170,7 +171,8 @@ class DiffusionModel:
     @property
     def evaluations(self) -> int:
         """Passes of the network for one image; a guided question makes two."""
-        return questions(self.sampler, self.plan()) * (1 if self.sampler.guidance == 1 else 2)
+        asked = questions(self.sampler, self.plan())
+        return sum(2 if self.sampler.guides(float(level.t)) else 1 for level in asked)
 
     def draws_as(self, other: SamplerConfig) -> bool:
         """Whether its sampler and another come to the same, defaults that are spelled out included."""

@@ -200,10 +200,14 @@ def _corrected(move: Move) -> Tensor:
     return move.x + move.now.signal * share * (ought - went)
 
 
-def questions(config: SamplerConfig, plan: Sequence[Level[Floats]]) -> int:
-    """How many clean-image questions a method asks on its way along a plan."""
-    again = sum(two_stages(now, after) for now, after in pairwise(plan)) if config.name == "heun" else 0
-    return len(plan) - 1 + again
+def questions(config: SamplerConfig, plan: Sequence[Level[Floats]]) -> list[Level[Floats]]:
+    """The levels of the clean-image questions that a method asks on its way along a plan."""
+    asked = []
+    for now, after in pairwise(plan):
+        asked.append(now)
+        if config.name == "heun" and two_stages(now, after):
+            asked.append(after)
+    return asked
 
 
 def rule(config: SamplerConfig, learned: bool = False) -> Rule:
