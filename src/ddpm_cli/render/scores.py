@@ -3,7 +3,9 @@
 Invariant: what was judged and what real images get stand side by side, on one scale.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -152,17 +154,19 @@ def sweep_figure(
                 label=method,
             )
         if real is not None:
-            axes.axhline(real, color=REAL, linestyle=DASHED, linewidth=1.4, label="real images")
-        ticks = sorted({each["evaluations"] for each in finished})
-        axes.set(xlabel="network evaluations an image", ylabel="Fréchet distance", xscale="log", yscale="log")
+            axes.axhline(real, color=TEXT, linestyle=DASHED, linewidth=1.4, label="real images")
+        spent = sorted({each["evaluations"] for each in finished})
+        # Where two are too near to be written side by side, the larger one is.
+        ticks = [here for here, after in pairwise([*spent, math.inf]) if after > 1.15 * here]
+        highest = max(each["frechet"]["value"] for each in finished)
+        top = min(1.8 * highest, 1.1 * max(each["frechet"]["interval"][1] for each in finished))
+        axes.set(xlabel="network evaluations an image", ylabel="Fréchet distance", xscale="log", ylim=(0, top))
         axes.set_xticks(ticks, map(str, ticks))
         axes.minorticks_off()
-        low, high = axes.get_ylim()
-        marks = [mark for mark in (m * 10.0**e for e in range(-3, 5) for m in (1, 2, 5)) if low <= mark <= high]
-        axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
+        axes.margins(x=0.1)
         images = max(each["images"] for each in finished)
         axes.set_title(f"Methods of sampling, {title}, {images:,} images", fontsize=10)
-        axes.legend(loc="upper right")
+        figure.legend(loc="outside right upper")  # beside: intervals are as high as the axes
     return buffer.getvalue()
 
 
