@@ -40,10 +40,13 @@ def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]
 
 def as_text(about: Mapping[str, Any]) -> dict[str, str]:
     """Provenance as the text chunks of a picture: numbers in short, truth as true or false."""
-    return {
-        key: str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
-        for key, value in about.items()
-    }
+    return {key: _in_short(value) for key, value in about.items()}
+
+
+def _in_short(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 class Origin(NamedTuple):
