@@ -226,12 +226,14 @@ IDS = {
     "model-1": "02057f14c283891c2ef635165e0ad26acc26d860a52944c705fe1fd6741df510",
     "report-1": "988e6341910d4f75fc050e3a70d0a807ff43902d24072770b7e253c53599d9b7",
     "model-2": "448f8c6828c1d45c85311aaa5d0fe595838e306acb99afbf6d1ca5825c10bc54",
+    "model-3": "b97b436ba10bc14f62d52a81337213e2c21265268e2e65f4d9b7994cbe9430f1",
 }
 # The bare network's answer to a ramp from -1 to 1 at levels 7 and 50, row 2, columns 2 to 5 of each image.
 OUTPUTS = {
     "model-1": [[-0.175939, 2.286292, 0.511282, 1.912801], [-0.169100, 2.221835, -0.007923, 2.035119]],
     "report-1": [[0.147904, 0.650864, 0.374772, 0.325435], [0.168666, 0.302902, 0.488161, 0.307129]],
     "model-2": [[-0.632470, -0.019020, -0.888908, -0.548302], [-0.604876, -0.053630, -0.907039, -0.345909]],
+    "model-3": [[-0.176421, 2.285690, 0.513894, 1.911533], [-0.169086, 2.223377, -0.006763, 2.036567]],
 }
 # And where it learns the variance, the fraction there.
 FRACTIONS = {"model-2": [[0.404361, 0.571398, 0.314693, 0.551967], [0.252530, 0.555175, 0.183334, 0.688839]]}
@@ -273,6 +275,33 @@ def test_a_model_that_learned_its_variance_says_so_in_format_2_and_all_others_sp
         _, about, _ = take_apart(tmp_path / "plain")
         assert about["format"] == 1  # so that an older program goes on reading it
         assert "learned_variance" not in about["network"]
+
+
+def test_the_golden_file_of_format_3_says_what_it_said_on_its_first_day() -> None:
+    info = checkpoint.read_info(GOLDEN / "model-3.safetensors")
+    assert info.schedule == ScheduleConfig("cosine", 100, zero_terminal_snr=True)
+    assert info.sampler == SamplerConfig("ddim", guidance=2.0, rescale=0.5, interval=(10.0, 70.0), threshold=0.75)
+
+
+def test_what_a_sampler_has_since_format_3_changes_the_format_and_not_the_id(tmp_path: Path) -> None:
+    plain = checkpoint.save(tmp_path / "model", weights(UNET), INFO)
+    newer = replace(INFO, sampler=SamplerConfig(guidance=2.0, interval=(100.0, 700.0)))
+    assert checkpoint.save(tmp_path / "model", weights(UNET), newer).id == plain.id
+    _, about, _ = take_apart(tmp_path / "model")
+    assert about["format"] == 3
+    assert checkpoint.read_info(tmp_path / "model").sampler == newer.sampler
+
+
+def test_a_schedule_without_signal_at_its_end_is_format_3(tmp_path: Path) -> None:
+    info = replace(INFO, schedule=replace(INFO.schedule, zero_terminal_snr=True), target="v")
+    written = checkpoint.save(tmp_path / "model", weights(UNET), info)
+    _, about, _ = take_apart(tmp_path / "model")
+    assert (about["format"], about["schedule"]["zero_terminal_snr"]) == (3, True)
+    model, read = checkpoint.load(tmp_path / "model")
+    assert read == written
+    assert model.schedule.abars[-1] == 0
+    forge(tmp_path / "model", at("target", "eps"))
+    refused(tmp_path / "model", "no model that can be built")
 
 
 @pytest.mark.parametrize("network", [UNET, REPORT], ids=["unet", "report-unet"])

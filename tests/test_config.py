@@ -110,6 +110,7 @@ def test_a_value_out_of_range_is_a_usage_error(kind: Callable[..., object], opti
         {"limit": 0},
         {"image_size": 0},
         {"precision": "int8"},
+        {"schedule": ScheduleConfig(zero_terminal_snr=True), "train": TrainConfig(target="eps")},
     ],
 )
 def test_a_run_out_of_range_is_a_usage_error(options: dict[str, Any]) -> None:

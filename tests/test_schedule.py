@@ -271,3 +271,53 @@ def test_there_is_no_level_outside_0_to_T(t: object) -> None:
 def test_there_is_no_level_noisier_than_T(log_snr: float) -> None:
     with pytest.raises(ValueError, match="below level T"):
         schedule("linear").level_of(log_snr)
+
+
+# --- zero terminal SNR -----------------------------------------------------------------------------------------------
+
+
+def to_zero(betas: list[float]) -> list[float]:
+    """abars of Lin et al. 2023, algorithm 1, in exact fractions of what it takes: sqrt(abar)."""
+    roots = [math.sqrt(abar) for abar in products(betas)]
+    first, last = roots[1], roots[-1]
+    return [1.0] + [((root - last) * first / (first - last)) ** 2 for root in roots[1:]]
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+@pytest.mark.parametrize("timesteps", [2, 3, 10, 1000])
+def test_the_rescaled_schedule_is_that_of_the_paper(kind: Kind, timesteps: int) -> None:
+    plain = schedule(kind, timesteps)
+    found = schedule(kind, timesteps, zero_terminal_snr=True)
+    np.testing.assert_allclose(found.abars, to_zero(list(plain.betas[1:])), rtol=1e-9, atol=1e-15)
+    assert found.abars[1] == plain.abars[1]
+    assert (found.abars[-1], found.betas[-1], found.log_snr[-1]) == (0, 1, -math.inf)
+    assert np.all((found.betas[1:-1] > 0) & (found.betas[1:-1] < 1))
+    assert np.all(np.diff(found.log_snr) < 0)
+    np.testing.assert_allclose(np.cumprod(1 - found.betas), found.abars, rtol=1e-9)
+    assert found.ends_as_noise
+
+
+def test_the_rescaled_linear_schedule_has_the_published_end() -> None:
+    """Lin et al. 2023, table 1: Stable Diffusion's schedule ends at sqrt(abar) 0.068265, and at 0 when rescaled."""
+    assert schedule("scaled-linear").level(1000).signal == pytest.approx(0.068265, abs=1e-6)
+    assert schedule("scaled-linear", zero_terminal_snr=True).level(1000) == (1000, 0, 1, -math.inf)
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_levels_fall_to_nothing_without_a_jump(kind: Kind) -> None:
+    found = schedule(kind, 20, zero_terminal_snr=True)
+    level = found.level(np.linspace(0, 20, 20_001))
+    assert np.all(np.diff(level.log_snr) < 0)
+    assert np.all(np.diff(level.signal) < 0)
+    assert found.level(19 + 1e-9).signal == pytest.approx(found.level(19).signal, abs=1e-6)
+    # Over the last step the signal's scale falls in a straight line.
+    assert found.level(19.75).signal == pytest.approx(found.level(19).signal / 4, rel=1e-9)
+    for t in (0.5, 1, 7.3, 18.9, 19, 19.01, 19.999, 20):
+        back = found.level_of(found.level(t).log_snr)
+        for found_again, field in zip(back, found.level(t), strict=True):
+            assert found_again == pytest.approx(field, rel=1e-8, abs=1e-12)
+
+
+def test_a_single_step_cannot_be_rescaled() -> None:
+    with pytest.raises(UsageError, match="2 or more"):
+        schedule("linear", 1, zero_terminal_snr=True)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ddpm_cli.denoiser import Denoiser
     from ddpm_cli.sampling import DiffusionModel
 
-FORMAT = 2  # the newest; a file has the oldest that can say what it holds
+FORMAT = 3  # the newest; a file has the oldest that can say what it holds
+IN_3 = ("rescale", "interval", "threshold")  # of a sampler, that earlier formats do not know
 DAMAGED = "Copy or download it again, or train anew."
 WHOLE = "Name a .safetensors file or a run folder: ddpm models list"
 MAX_HEADER = 16 * 2**20  # bytes; the header of a thousand-layer model stays below one of these sixteen MiB
@@ -70,18 +71,23 @@ class Info:
     @property
     def format(self) -> int:
         """The oldest format that can describe it, so that older programs go on reading what they understand."""
+        if self.schedule.zero_terminal_snr or any(getattr(self.sampler, name) for name in IN_3):
+            return 3
         return 2 if self.network.learned_variance else 1
 
     def architecture(self) -> dict[str, Any]:
         """What, with the weights, makes the model what it is: the part of the description that the id covers."""
         kind = next(name for name, known in config.NETWORKS.items() if known is type(self.network))
-        network = {"kind": kind, **config.to_dict(self.network)}
-        if self.format == 1:  # which knows nothing of it: the ids and bytes of such models stay as they are
+        network, schedule = {"kind": kind, **config.to_dict(self.network)}, config.to_dict(self.schedule)
+        # What came with later formats is left out where it is not in use: ids stay as they were.
+        if not self.network.learned_variance:
             del network["learned_variance"]
+        if not self.schedule.zero_terminal_snr:
+            del schedule["zero_terminal_snr"]
         return {
             "kind": "diffusion",
             "network": network,
-            "schedule": config.to_dict(self.schedule),
+            "schedule": schedule,
             "target": self.target,
         }
 
@@ -91,7 +97,7 @@ class Info:
             **self.architecture(),
             "classes": list(self.classes),
             "data": dict(self.data),
-            "sampler": _usual(config.to_dict(self.sampler)),
+            "sampler": {key: value for key, value in config.to_dict(self.sampler).items() if value or key not in IN_3},
             "training": dict(self.training),
             "parameters": self.parameters,
             "flops": self.flops,
@@ -121,6 +127,7 @@ class Info:
             raise TypeError("target or weights")
         if info.network.classes not in (0, len(info.classes)):
             raise TypeError("classes")
+        info.schedule.check_target(info.target)
         return info
 
 
@@ -248,14 +255,6 @@ def save(path: Path, tensors: Mapping[str, "Tensor"], info: Info) -> Info:
     info = described(info, tensors)
     write_tensors(path, tensors, info.to_dict())
     return info
-
-
-# What a sampler may have beside what every file says of it; so that files without it stay readable by older versions.
-LATER = ("rescale", "interval", "threshold")
-
-
-def _usual(sampler: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in sampler.items() if value or key not in LATER}
 
 
 def set_sampler(path: Path, sampler: SamplerConfig) -> Info:

@@ -83,6 +83,8 @@ class ScheduleConfig:
         end: where `sigmoid` ends.
         tau: temperature of `sigmoid`, above 0.
         betas: the betas of `custom`, one for each of the levels 1..T, inside (0, 1).
+        zero_terminal_snr: whether signals are shifted and scaled so that nothing of the image is left at level T, and
+            its beta is 1; from T = 2 on.
 
     Raises:
         UsageError: a value out of range, or one that this kind does not have.
@@ -98,6 +100,7 @@ class ScheduleConfig:
     end: float = 3.0
     tau: float = 1.0
     betas: tuple[float, ...] = ()
+    zero_terminal_snr: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in SCHEDULES:
@@ -120,6 +123,20 @@ class ScheduleConfig:
         if self.kind == "constant":
             same = self.beta_end is None or self.beta_end == self.beta_start
             _check(same, "beta-end of a constant schedule", self.beta_end, "none, or the same as beta-start")
+        fine = self.timesteps > 1 or not self.zero_terminal_snr
+        _check(fine, "timesteps", self.timesteps, "2 or more with a zero terminal SNR")
+
+    def check_target(self, target: Target) -> None:
+        """Refuse what a network cannot be asked for: where nothing of the image is left, no noise tells of it.
+
+        Raises:
+            UsageError: eps with a zero terminal SNR.
+        """
+        if self.zero_terminal_snr and target == "eps":
+            raise UsageError(
+                "at zero terminal SNR a network that predicts eps says nothing of the image, expected target v or x0",
+                "Take --target v.",
+            )
 
     def beta_range(self) -> tuple[float, float]:
         """First and last beta: as given, else the kind's own range scaled by 1000/T and capped at max_beta."""
@@ -561,6 +578,7 @@ class RunConfig:
             network_for(self.preset, (1, self.image_size, self.image_size), 0)  # refused before anything is read
         _check(0 < self.save_every < math.inf, "save-every", self.save_every, "minutes, above 0")
         _check(_is_whole(self.keep, 0), "keep", self.keep, "a whole number of at least 0")
+        self.schedule.check_target(self.train.target)
         for what, count in (("sample-every", self.sample_every), ("eval-every", self.eval_every)):
             _check(_is_whole(count, 0), what, count, "a whole number of at least 0")
 

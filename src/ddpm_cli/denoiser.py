@@ -86,7 +86,7 @@ class Denoiser(nn.Module):
             eps, x0 or v, (B, C, H, W); and where the variance is learned its fraction (v + 1) / 2, of the same shape,
             with v the second half of the channels (Nichol and Dhariwal 2021, equation 15).
         """
-        time = level.t - 1 if self.time == "level" else LOG_SNR_SCALE * level.log_snr
+        time = level.t - 1 if self.time == "level" else LOG_SNR_SCALE * level.log_snr.clamp(min=LEAST_LOG_SNR)
         time = time.float().to(x_t.device).expand(x_t.shape[0])
         weights = next(self.network.parameters()).dtype
         with self._precision(x_t.device):
@@ -181,6 +181,7 @@ class Denoiser(nn.Module):
 
 # Spreads the useful range of log-SNR, about -10 to 10, over the range of t - 1 that the sinusoids were made for.
 LOG_SNR_SCALE = 25.0
+LEAST_LOG_SNR = -100.0  # a finite number for a level without any signal; no other is so noisy
 # lambda of the hybrid loss: so little that the bound does not disturb the mean (Nichol and Dhariwal 2021, section 3.1).
 VLB_SHARE = 0.001
 

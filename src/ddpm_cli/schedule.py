@@ -2,7 +2,8 @@
 
 A schedule is chosen through its betas, the variances of the single noising steps, or through its abars, what is
 left of the clean image's power. Invariant: ``betas`` and ``abars`` both have T + 1 float64 entries, level 0 is
-clean (``betas[0] = 0``, ``abars[0] = 1``), and every other beta lies inside (0, 1).
+clean (``betas[0] = 0``, ``abars[0] = 1``), and every other beta lies inside (0, 1); only the last may be 1, if that was
+asked for.
 
 No torch here, so that ``ddpm schedule`` starts at once; :func:`ddpm_cli.forward.as_tensors` crosses over.
 """
@@ -64,7 +65,8 @@ class Schedule:
         timesteps: T.
         betas: (T + 1,) float64, variance of the Markov step into each level; ``betas[0] = 0``.
         abars: (T + 1,) float64, ``abar_t = prod_{s <= t} (1 - beta_s)``; ``abars[0] = 1``.
-        log_snr: (T + 1,) float64, ``log(abar / (1 - abar))``, +inf at level 0, strictly falling.
+        log_snr: (T + 1,) float64, ``log(abar / (1 - abar))``, +inf at level 0, strictly falling; -inf at level T if
+            nothing is left there.
     """
 
     def __init__(self, config: ScheduleConfig) -> None:
@@ -75,6 +77,8 @@ class Schedule:
             raise UsageError(f"this {config.kind} schedule has betas outside (0, 1)", "Choose less extreme options.")
         # Sums of logarithms keep what a running product loses: 1 - abar at the clean end, abar far out in the noise.
         log_abars = np.cumsum(np.log1p(-self.betas))
+        if config.zero_terminal_snr:
+            self.betas, log_abars = _to_zero(self.betas, log_abars)
         self.abars = np.exp(log_abars)
         with np.errstate(divide="ignore"):
             self.log_snr = log_abars - np.log(-np.expm1(log_abars))
@@ -136,7 +140,8 @@ class Schedule:
         """The level at time t, which may be real.
 
         From 1 to T, log-SNR is interpolated linearly between the whole levels. Below 1, where log-SNR runs to
-        infinity, it is the variance of the noise that is interpolated, so the level stays continuous and monotone.
+        infinity, it is the variance of the noise that is interpolated, so the level stays continuous and monotone; and
+        likewise the signal's scale above T - 1, if nothing of it is left at T.
 
         Args:
             t: level or levels, any shape, 0..T.
@@ -154,7 +159,18 @@ class Schedule:
         variance = np.minimum(t, 1) * self.betas[1]
         with np.errstate(divide="ignore"):
             first = np.log1p(-variance) - np.log(variance)
-        return _level(t, np.where(t < 1, first, np.interp(t, whole, self.log_snr[1:])))
+        return _level(t, np.where(t < 1, first, self._between(t, whole)))
+
+    def _between(self, t: Floats, whole: NDArray[np.int64]) -> Floats:
+        """log-SNR from level 1 on."""
+        if self.log_snr[-1] > -np.inf:
+            straight: Floats = np.interp(t, whole, self.log_snr[1:])
+            return straight
+        last = self.abars[-2] * np.clip(self.timesteps - t, 0, 1) ** 2  # abar of the last step
+        with np.errstate(divide="ignore"):
+            fading = np.log(last) - np.log1p(-last)
+        found: Floats = np.where(t > self.timesteps - 1, fading, np.interp(t, whole[:-1], self.log_snr[1:-1]))
+        return found
 
     def level_of(self, log_snr: ArrayLike) -> "Level[Floats]":
         """The level with a given log-SNR: the inverse of :meth:`level`.
@@ -168,9 +184,12 @@ class Schedule:
         log_snr = np.asarray(log_snr, dtype=np.float64)
         if not np.all(log_snr >= self.log_snr[-1]):
             raise ValueError(f"log-SNR {log_snr} lies below level T, {self.log_snr[-1]}")
-        whole = np.arange(self.timesteps, 0, -1)
         below_one = 1 / ((1 + np.exp(np.minimum(log_snr, 700.0))) * self.betas[1])
-        between = np.interp(log_snr, self.log_snr[:0:-1], whole)
+        finite = np.flatnonzero(np.isfinite(self.log_snr))[::-1]
+        between = np.interp(log_snr, self.log_snr[finite], finite)
+        if self.log_snr[-1] == -np.inf:
+            fading = self.timesteps - np.exp(-np.logaddexp(0, -log_snr) / 2) / np.sqrt(self.abars[-2])
+            between = np.where(log_snr < self.log_snr[-2], fading, between)
         return _level(np.where(log_snr > self.log_snr[1], np.where(np.isinf(log_snr), 0, below_one), between), log_snr)
 
 
@@ -179,6 +198,21 @@ def _level(t: Floats, log_snr: Floats) -> "Level[Floats]":
     log_abar = -np.logaddexp(0, -log_snr)
     log_rest = -np.logaddexp(0, log_snr)
     return Level(t, np.exp(log_abar / 2), np.exp(log_rest / 2), log_snr)
+
+
+def _to_zero(betas: Floats, log_abars: Floats) -> tuple[Floats, Floats]:
+    """Betas and log abars shifted and scaled in sqrt(abar): level 1 stays, level T loses all signal, its beta is 1.
+
+    References:
+        Lin et al. 2023, algorithm 1.
+    """
+    signal = np.exp(log_abars / 2)
+    signal[1:] = (signal[1:] - signal[-1]) * signal[1] / (signal[1] - signal[-1])
+    # 1 - ratio^2 of neighbours, whose difference is taken before it is scaled, where nothing cancels.
+    fall = -np.diff(signal) / signal[:-1]
+    rescaled = np.concatenate([betas[:2], (fall * (2 - fall))[1:]])
+    with np.errstate(divide="ignore"):
+        return rescaled, np.concatenate([log_abars[:2], 2 * np.log(signal[2:])])
 
 
 def _constant(config: ScheduleConfig) -> Floats:

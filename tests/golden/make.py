@@ -42,6 +42,11 @@ LEARNED = replace(
     parameters=12736,
     flops=281088,
 )
+ZERO = replace(
+    MODERN,
+    schedule=replace(MODERN.schedule, zero_terminal_snr=True),
+    sampler=SamplerConfig("ddim", guidance=2.0, rescale=0.5, interval=(10.0, 70.0), threshold=0.75),
+)
 
 
 def weights(info: checkpoint.Info, prefix: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -61,3 +66,4 @@ if __name__ == "__main__":
     checkpoint.save(HERE / "model-1.safetensors", weights(MODERN, "ema.", torch.float16), MODERN)
     checkpoint.save(HERE / "report-1.safetensors", weights(REPORT, "raw.", torch.float32), REPORT)
     checkpoint.save(HERE / "model-2.safetensors", weights(LEARNED, "ema.", torch.float16), LEARNED)
+    checkpoint.save(HERE / "model-3.safetensors", weights(ZERO, "ema.", torch.float16), ZERO)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_cli.config import SAMPLERS, SamplerConfig, ScheduleConfig, UNetConfig
+from ddpm_cli.config import SAMPLERS, Sampler, SamplerConfig, ScheduleConfig, Target, Time, UNetConfig
 from ddpm_cli.denoiser import Condition, Denoiser, Prediction
 from ddpm_cli.errors import ModelError, NumericsError, UsageError
 from ddpm_cli.networks import build
@@ -121,6 +121,23 @@ def test_evaluations_are_the_images_that_the_network_has_seen(name: str, guided:
     drawing.denoiser.network.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     drawn(drawing, 3, [0])
     assert sum(seen) == drawing.evaluations
+
+
+@pytest.mark.parametrize("time", ["level", "log-snr"])
+@pytest.mark.parametrize("target", ["x0", "v"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_without_any_signal_at_level_T_every_method_starts_there(name: Sampler, target: Target, time: Time) -> None:
+    """Where x_T is noise alone, all methods go to the estimate there, and none divides by nothing."""
+    drawing = model(name=name, spacing="trailing")
+    schedule = Schedule(ScheduleConfig("cosine", zero_terminal_snr=True))
+    denoiser = Denoiser(drawing.denoiser.network, target, time)
+    drawing = replace(drawing, schedule=schedule, denoiser=denoiser, sampler=replace(drawing.sampler, steps=6))
+    steps = list(drawing.walk(3, range(2)))
+    assert float(steps[0].level.signal) == 0
+    assert bool(torch.isfinite(torch.stack([step.x for step in steps])).all())
+    if name in ("ddim", "euler", "dpm++2m"):
+        expected = steps[1].level.signal * steps[1].clean + steps[1].level.noise * steps[0].x
+        torch.testing.assert_close(steps[1].x, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,12 @@ BetaStart = Annotated[
 BetaEnd = Annotated[
     float | None, typer.Option(metavar="X", help="Last beta, inside (0, 1).  [default: the kind's own, times 1000/T]")
 ]
+ZeroTerminal = Annotated[
+    bool,
+    typer.Option(
+        "--zero-terminal-snr", help="Rescale so that nothing of the image is left at level T (Lin et al. 2023)."
+    ),
+]
 Dataset = Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Known set, or folder of images.")]
 DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where to look for the set first.  [default: none]")]
 Offline = Annotated[bool, typer.Option("--offline", envvar="DDPM_OFFLINE", help="Never use the network.")]

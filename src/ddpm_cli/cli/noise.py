@@ -36,7 +36,7 @@ OF_IMAGES = ("image", "dataset", "index", "at", "image_size", "data_dir", "offli
 FOREIGN: dict[View, tuple[str, ...]] = {
     "strip": ("model", "pixel"),
     "density": (*OF_IMAGES, "process", "kind", "model", "pixel"),
-    "posterior": ("schedule", "timesteps", "beta_start", "beta_end", "process", "kind"),
+    "posterior": ("schedule", "timesteps", "beta_start", "beta_end", "zero_terminal_snr", "process", "kind"),
 }
 
 
@@ -62,6 +62,7 @@ def noise(
     timesteps: o.Timesteps = ScheduleConfig.timesteps,
     beta_start: o.BetaStart = None,
     beta_end: o.BetaEnd = None,
+    zero_terminal_snr: o.ZeroTerminal = ScheduleConfig.zero_terminal_snr,
     process: Annotated[
         Process,
         typer.Option(
@@ -130,7 +131,7 @@ def noise(
     if view == "posterior":
         made, about = _posterior(source, model, at, pixel, chosen)
     else:
-        noisy = Schedule(ScheduleConfig(schedule, timesteps, beta_start, beta_end))
+        noisy = Schedule(ScheduleConfig(schedule, timesteps, beta_start, beta_end, zero_terminal_snr=zero_terminal_snr))
         if noisy.warning:
             out.note(noisy.warning)
         way = _Way(noisy, process, kind, chosen)
@@ -293,6 +294,7 @@ def _provenance(pictures: "Pictures", marks: "Sequence[Mark]", way: _Way) -> dic
         "timesteps": config.timesteps,
         "beta_start": config.beta_start,
         "beta_end": config.beta_end,
+        "zero_terminal_snr": "true" if config.zero_terminal_snr else None,
         "process": way.process,
         "noise": way.noise,
         "seed": way.seed,

@@ -58,6 +58,7 @@ def _description(
     start: Start = ScheduleConfig.start,
     end: End = ScheduleConfig.end,
     tau: Tau = ScheduleConfig.tau,
+    zero_terminal_snr: o.ZeroTerminal = ScheduleConfig.zero_terminal_snr,
     from_file: FromFile = None,
 ) -> None:
     """The options that describe a schedule: a signature for :func:`_describes`, never called."""

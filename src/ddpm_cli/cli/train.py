@@ -70,6 +70,7 @@ def train(
     ] = None,
     schedule: o.Schedule = ScheduleConfig.kind,
     timesteps: o.Timesteps = ScheduleConfig.timesteps,
+    zero_terminal_snr: o.ZeroTerminal = ScheduleConfig.zero_terminal_snr,
     target: Annotated[
         Target | None, typer.Option(help="What the network predicts.  [default: the recipe's, v]")
     ] = None,
@@ -185,7 +186,7 @@ def train(
             budget=Budget(**budget) if budget else _recipe(recipe)[1],
             preset=preset,
             conditional=conditional,
-            schedule=ScheduleConfig(kind=schedule, timesteps=timesteps),
+            schedule=ScheduleConfig(schedule, timesteps, zero_terminal_snr=zero_terminal_snr),
             train=_recipe(recipe, seed=o.chosen_seed(seed), **fit)[0],
             limit=limit,
             image_size=image_size,
