@@ -575,6 +575,24 @@ def test_dynamic_thresholding_scales_by_what_a_share_of_the_pixels_does_not_exce
     np.testing.assert_array_equal(found[3], clean[3].numpy())
 
 
+@pytest.mark.parametrize("t", [5, [5, 700, 30]])
+@pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 2.0, 7.5])
+def test_a_guide_is_led_away_from_with_the_same_condition(scale: float, t: int | list[int]) -> None:
+    """Karras et al. 2024, equation 3: D_w = w D_1 + (1 - w) D_0."""
+
+    def worse(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        return Prediction(-3 * by_label(x_t, level, condition).clean, torch.zeros_like(x_t))
+
+    def learned(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        return by_label(x_t, level, condition)._replace(variance_fraction=x_t)
+
+    x, labels = torch.tensor([0.1, 0.2, 0.3]).reshape(-1, 1, 1, 1), {"label": torch.tensor([0, 1, 2])}
+    found = Guide(learned, scale, worse)(x, at(t), labels)
+    good, bad = by_label(x, at(t), labels).clean, worse(x, at(t), labels).clean
+    torch.testing.assert_close(found.clean, scale * good + (1 - scale) * bad)
+    assert found.variance_fraction is x
+
+
 def test_a_guided_question_is_one_batch() -> None:
     sizes = []
 

@@ -303,35 +303,38 @@ def bound_term(
 
 
 class Guide:
-    """Classifier-free guidance: clean = uncond + scale (cond - uncond); 1 is off, 0 ignores the label.
+    """Guidance: clean = other + scale (cond - other); 1 is off, 0 asks for the other alone.
 
-    A guided question is two questions of the network, put in one batch. A learned variance is the conditional one's.
+    Classifier-free, the other is the same denoiser's answer without the condition, asked for in the same batch. In
+    autoguidance it is what a worse model, less trained say, answers to the same question. A guided question is two
+    evaluations in both. A learned variance is the conditional one's.
 
     Strong guidance raises the contrast of images. Rescaled, they are multiplied with 1 + rescale (std(cond) /
     std(clean) - 1), with the standard deviation over all elements of an image.
 
     Args:
-        denoiser: trained with labels dropped at random.
+        denoiser: for classifier-free guidance trained with labels dropped at random.
         scale: guidance.
-        nothing: what "no condition" looks like, name -> value, {"label": classes} say.
+        away: what to lead away from: what "no condition" looks like, name -> value, {"label": classes} say; or another
+            denoiser.
         rescale: 0: not at all, 1: to the contrast of the conditional image.
         interval: levels t between which there is guidance, both included; outside, one question is asked; None:
             everywhere.
 
     References:
-        Ho and Salimans 2022, equation 6, with w = scale - 1; Lin et al. 2023, equations 15 and 16, of clean images;
-        Kynkäänniemi et al. 2024, equation 6.
+        Ho and Salimans 2022, equation 6, with w = scale - 1; Karras et al. 2024 (autoguidance), equation 3; Lin et al.
+        2023, equations 15 and 16, of clean images; Kynkäänniemi et al. 2024, equation 6.
     """
 
     def __init__(
         self,
         denoiser: Denoises,
         scale: float,
-        nothing: Mapping[str, int],
+        away: "Mapping[str, int] | Denoises",
         rescale: float = 0.0,
         interval: tuple[float, float] | None = None,
     ) -> None:
-        self.denoiser, self.scale, self.nothing = denoiser, scale, nothing
+        self.denoiser, self.scale, self.away = denoiser, scale, away
         self.rescale, self.interval = rescale, interval
 
     def __call__(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
@@ -348,17 +351,22 @@ class Guide:
         return guided._replace(clean=torch.where(inside.to(x_t.device)[:, None, None, None], guided.clean, alone.clean))
 
     def _guided(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
-        both = {k: torch.cat([v, torch.full_like(v, self.nothing[k])]) for k, v in condition.items()}
+        cond, other = self._asked(x_t, level, condition)
+        clean = torch.lerp(other, cond.clean, self.scale)
+        if self.rescale:
+            contrast, usual = (each.std((1, 2, 3), keepdim=True) for each in (clean, cond.clean))
+            clean = clean * (1 + self.rescale * (usual / contrast.clamp(min=1e-6) - 1))
+        return cond._replace(clean=clean)
+
+    def _asked(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> tuple[Prediction, Tensor]:
+        if not isinstance(self.away, Mapping):
+            return self.denoiser(x_t, level, condition), self.away(x_t, level, condition).clean
+        both = {k: torch.cat([v, torch.full_like(v, self.away[k])]) for k, v in condition.items()}
         if level.t.ndim:
             level = Level(*(torch.cat([field, field]) for field in level))
         answer = self.denoiser(torch.cat([x_t, x_t]), level, both)
-        cond, uncond = answer.clean.chunk(2)
-        fraction = answer.variance_fraction
-        clean = torch.lerp(uncond, cond, self.scale)
-        if self.rescale:
-            contrast, usual = (each.std((1, 2, 3), keepdim=True) for each in (clean, cond))
-            clean = clean * (1 + self.rescale * (usual / contrast.clamp(min=1e-6) - 1))
-        return Prediction(clean, None if fraction is None else fraction.chunk(2)[0])
+        (cond, other), fraction = answer.clean.chunk(2), answer.variance_fraction
+        return Prediction(cond, None if fraction is None else fraction.chunk(2)[0]), other
 
 
 class Clip:

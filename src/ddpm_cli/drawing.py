@@ -32,12 +32,14 @@ class Ready:
         info: what its file says of it.
         weights: which of its weights it draws with.
         precision: what its network computes in.
+        guide: of the model that guidance leads away from; None: there is none.
     """
 
     model: DiffusionModel
     info: Info
     weights: Weights
     precision: Precision
+    guide: Info | None = None
 
 
 def ready(
@@ -45,6 +47,7 @@ def ready(
     sampler: SamplerConfig | None = None,
     *,
     weights: Weights | None = None,
+    guide: Path | None = None,
     batch_size: int | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -55,25 +58,45 @@ def ready(
         path: of the model.
         sampler: how to draw; None: as the model says.
         weights: which weights; None: the best it has.
+        guide: of a worse model that guidance leads away from; None: there is none.
         batch_size: images that walk together; None: 64, on a GPU 1024.
         device: where to compute.
         precision: what to compute in.
 
     Raises:
         ModelError, ResourceError: as :func:`ddpm_cli.checkpoint.load` and :func:`ddpm_cli.machine.choose_device`.
+        UsageError: a guide of other images, classes or levels.
     """
     chosen = machine.choose_device(device)
     machine.use_available_threads()
     loaded, info = checkpoint.load(path, weights)
     dtype = machine.choose_precision(precision, chosen)
+    leader, about = (None, None) if guide is None else _guide(guide, info)
     model = replace(
         loaded,
         denoiser=evaluation_mode(loaded.denoiser, chosen, dtype),
+        guide=None if leader is None else evaluation_mode(leader.denoiser, chosen, dtype),
         sampler=sampler or info.sampler,
         batch_size=batch_size or (INNER if chosen.type == "cpu" else WALKING_ON_GPU),
         inner_batch=inner_batch(info.flops, chosen),
     )
-    return Ready(model, info, weights or info.weights[0], machine.PRECISIONS[dtype])
+    return Ready(model, info, weights or info.weights[0], machine.PRECISIONS[dtype], about)
+
+
+def _guide(path: Path, info: Info) -> tuple[DiffusionModel, Info]:
+    """A model to lead away from, which must answer the same questions.
+
+    Raises:
+        UsageError: it does not.
+    """
+    guide, about = checkpoint.load(path)
+    for what in ("shape", "classes", "schedule"):
+        if getattr(about, what) != getattr(info, what):
+            raise UsageError(
+                f"the guide's {what} is not the model's",
+                "A guide is a worse model of the same images, an earlier save of the same run say.",
+            )
+    return guide, about
 
 
 def inner_batch(flops: int, device: torch.device) -> int:

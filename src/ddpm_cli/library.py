@@ -105,12 +105,14 @@ def find(model: str | None) -> Found:
     raise ModelError(f"there is no model called {model!r}", f"{guess}Known: {', '.join(names) or 'none'}.")
 
 
-def find_id(model: str, name: str | None) -> Found:
+def find_id(model: str, name: str | None, role: str = "from", option: str = "--model") -> Found:
     """The model with an id, of a name or path where one is given.
 
     Args:
         model: the id.
         name: which model somebody says it is; None: any that is here.
+        role: what an image has to do with it, for messages: it was drawn "from" it, say.
+        option: that names it.
 
     Raises:
         ModelError: there is none here, or the one named has another id.
@@ -126,12 +128,12 @@ def find_id(model: str, name: str | None) -> Found:
             return found
         if name is not None:
             raise ModelError(
-                f"{found.name} is another model: its id is {there[:12]}, and the image was drawn from {model[:12]}",
-                "Name the model it was drawn from: --model",
+                f"{found.name} is another model: its id is {there[:12]}, and the image was drawn {role} {model[:12]}",
+                f"Name the model it was drawn {role}: {option}",
             )
     raise ModelError(
-        f"the model that the image was drawn from, {model[:12]}, is not here",
-        "Name its file, if it lies somewhere else: --model FILE.safetensors",
+        f"the model that the image was drawn {role}, {model[:12]}, is not here",
+        f"Name its file, if it lies somewhere else: {option} FILE.safetensors",
     )
 
 

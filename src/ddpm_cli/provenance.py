@@ -28,6 +28,7 @@ def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]
         "variance": config.variance_of(model.denoiser.learned_variance) if config.name == "ddpm" else None,
         "clip": config.clip,
         "guidance": config.guidance,
+        "guide": None if ready.guide is None else ready.guide.id,
         "rescale": config.rescale or None,
         "interval": None if config.interval is None else "{}-{}".format(*config.interval),
         "threshold": config.threshold,
@@ -60,6 +61,7 @@ class Origin(NamedTuple):
         seed: the seed.
         images: which images of it.
         labels: the class of each; None where the model has none.
+        guide: id of the model that guidance led away from; None: there was none.
     """
 
     model: str
@@ -69,6 +71,7 @@ class Origin(NamedTuple):
     seed: int
     images: range
     labels: list[int] | None
+    guide: str | None
 
 
 MOST = 10**6  # images of a file; beyond it, it is none of ours
@@ -112,6 +115,7 @@ def read(text: Mapping[str, str], name: str) -> Origin:
             int(text["seed"]),
             images,
             labels,
+            text.get("guide"),
         )
     except (LookupError, ValueError, UsageError) as error:
         raise DataError(f"what {name} says of how it was drawn is damaged: {error}", hint) from error

@@ -487,6 +487,39 @@ def test_what_a_picture_says_is_not_said_beside_it(ddpm: Any, option: tuple[obje
     ddpm("sample", "--like", "a.png", *option).refused(2, "contradicts --like")
 
 
+@pytest.fixture
+def guide(save_model: Any, home: Path) -> str:
+    """The name of another model of the same images; returns its id."""
+    other: str = save_model(home / "models" / "early.safetensors", weights=("ema",), target="x0")
+    return other
+
+
+def test_a_guide_is_in_the_picture_and_found_again(ddpm: Any, cwd: Path, guide: str) -> None:
+    options = (*FEW, "--guidance", 2)
+    first = ddpm("sample", *options, "--guide", "early", "-o", "a.png").done()
+    assert f"guide early (saved, {guide[:12]})" in first.err
+    assert text_of(cwd / "a.png")["guide"] == guide
+    ddpm("sample", *options, "-o", "without.png").done()
+    assert "guide" not in text_of(cwd / "without.png")
+    assert not np.array_equal(pixels_of(cwd / "a.png"), pixels_of(cwd / "without.png"))
+    again = ddpm("sample", "--like", "a.png", "--batch-size", 2, "-o", "b.png").done()
+    assert "equal to a.png, pixel for pixel" in again.err
+    assert (cwd / "b.png").read_bytes() == (cwd / "a.png").read_bytes()
+    ddpm("sample", "--like", "a.png", "--guide", "tiny").refused(4, "drawn away from", "--guide")
+    ddpm("sample", "--like", "without.png", "--guide", "early").refused(2, "without one")
+
+
+def test_a_guide_must_answer_the_same_questions(ddpm: Any, save_model: Any, home: Path, guide: str) -> None:
+    from ddpm_cli.config import ScheduleConfig
+
+    del guide
+    ddpm("sample", *FEW, "--guide", "early").refused(2, "does nothing at guidance 1", "--guidance 2")
+    ddpm("sample", *FEW, "--guidance", 2, "--guide", "mnist").refused(2, "shape is not the model's")
+    save_model(home / "models" / "other.safetensors", schedule=ScheduleConfig("linear"))
+    ddpm("sample", *FEW, "--guidance", 2, "--guide", "other").refused(2, "schedule is not the model's")
+    ddpm("sample", *FEW, "--guidance", 2, "--guide", "nowhere").refused(4, "nowhere")
+
+
 def test_another_model_is_refused(ddpm: Any) -> None:
     """A model with one number changed is another one, whatever its name."""
     ddpm("sample", *FEW, "-o", "a.png").done()

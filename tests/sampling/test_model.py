@@ -123,6 +123,34 @@ def test_evaluations_are_the_images_that_the_network_has_seen(name: str, guided:
     assert sum(seen) == drawing.evaluations
 
 
+@pytest.mark.parametrize("classes", [CLASSES, ()])
+@pytest.mark.parametrize("interval", [None, (300.0, 700.0)])
+def test_a_guide_is_asked_as_often_as_the_model(classes: tuple[str, ...], interval: tuple[float, float] | None) -> None:
+    plain = model(classes)
+    guided = replace(plain, sampler=replace(plain.sampler, guidance=2.0, interval=interval), inner_batch=1)
+    torch.manual_seed(1)
+    worse = evaluation_mode(
+        Denoiser(build(UNetConfig(SHAPE, len(classes), widths=(8, 8), blocks=1, heads=2)), "x0", "log-snr"),
+        torch.device("cpu"),
+        torch.float32,
+    )
+    guided, seen = replace(guided, guide=worse), []
+    for name, denoiser in (("model", guided.denoiser), ("guide", worse)):
+        denoiser.network.register_forward_hook(lambda _, inputs, __, name=name: seen.append((name, len(inputs[0]))))
+    images = drawn(guided, 3, [0])
+    inside = [t for t in (float(level.t) for level in guided.plan()[:-1]) if interval is None or 300 <= t <= 700]
+    assert seen.count(("model", 1)) == 4
+    assert seen.count(("guide", 1)) == len(inside)
+    assert len(seen) == guided.evaluations
+    assert float((images - drawn(plain, 3, [0])).abs().max()) > 1e-3
+
+
+def test_a_guide_without_guidance_is_a_usage_error() -> None:
+    drawing = model()
+    with pytest.raises(UsageError, match="does nothing"):
+        drawn(replace(drawing, guide=drawing.denoiser), 3, [0])
+
+
 @pytest.mark.parametrize("time", ["level", "log-snr"])
 @pytest.mark.parametrize("target", ["x0", "v"])
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -1,5 +1,6 @@
 """The model that a command means, found by its name or path."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpm_cli.cli._output import Output
@@ -7,6 +8,29 @@ from ddpm_cli.cli._output import Output
 if TYPE_CHECKING:
     from ddpm_cli.checkpoint import Info
     from ddpm_cli.library import Found
+
+
+def guide(name: str | None, out: Output, model: str | None = None) -> "Path | None":
+    """The file of the model that guidance leads away from; None: there is none.
+
+    Args:
+        name: as somebody named it.
+        out: where to tell which it is.
+        model: the id that it must have; None: any.
+
+    Raises:
+        ModelError: it is not here, or the one named is another.
+    """
+    from ddpm_cli import checkpoint, library
+
+    if model is not None:
+        found = library.find_id(model, name, "away from", "--guide")
+    elif name is not None:
+        found = library.find(name)
+    else:
+        return None
+    out.note(f"guide {found.name} ({found.origin}, {checkpoint.read_info(found.path).id[:12]})")
+    return found.path
 
 
 def with_id(model: str, name: str | None, out: Output) -> "Found":

@@ -252,6 +252,14 @@ Guidance = Annotated[
         metavar="X", help=f"Classifier-free guidance, 1: off.  [default: the model's, {SamplerConfig.guidance:g}]"
     ),
 ]
+Guide = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="With --guidance: lead away from what this worse model says, an earlier save of the run say, and not from "
+        "what the same one says without class.  [default: none]",
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(

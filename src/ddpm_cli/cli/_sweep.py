@@ -115,6 +115,7 @@ def _tell(wanted: Wanted, trials: "list[Trial]", info: "Info", floor: float | No
             "weights": ready.weights,
             "precision": ready.precision,
             "guidance": ready.model.sampler.guidance,
+            "guide": None if ready.guide is None else ready.guide.id,
             "clip": ready.model.sampler.clip,
             "seed": wanted.seed,
             "stored": wanted.store,

@@ -16,6 +16,7 @@ import typer
 from ddpm_cli import files, paths
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli import _sweep
+from ddpm_cli.cli._models import guide as guide_of
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output, duration
 from ddpm_cli.config import Sampler, Shape
@@ -67,6 +68,7 @@ def evaluate(
     data_dir: o.DataDir = None,
     offline: o.Offline = False,
     guidance: o.Guidance = None,
+    guide: o.Guide = None,
     sampler: o.Sampler = None,
     steps: o.Steps = None,
     seed: o.Seed = None,
@@ -106,6 +108,7 @@ def evaluate(
     if name is not None and _is_files(name):
         _refuse_drawing(context, name)
     how: dict[str, Any] = {"weights": weights, "batch_size": batch_size, "device": device, "precision": precision}
+    how["guide"] = guide_of(guide, out)
     if sweep or store:
         _check_sweep(context, sweep, name)
         asked = (name, reference, sampler, guidance, number, chosen, data_dir, offline, how, store, plot, output)
@@ -149,7 +152,7 @@ def _check_sweep(context: typer.Context, sweep: bool, name: str | None) -> None:
 
 
 # What only a model can be told.
-DRAWING = ("guidance", "sampler", "steps", "batch_size", "device", "precision", "weights")
+DRAWING = ("guidance", "guide", "sampler", "steps", "batch_size", "device", "precision", "weights")
 
 
 def _refuse_drawing(context: typer.Context, name: str) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from ddpm_cli import files, paths
 from ddpm_cli.cli import _options as o
+from ddpm_cli.cli._models import guide as guide_of
 from ddpm_cli.cli._models import named, with_id
 from ddpm_cli.cli._output import Output, duration
 from ddpm_cli.config import Spacing, Variance
@@ -46,6 +47,7 @@ def sample(
         ),
     ] = None,
     guidance: o.Guidance = None,
+    guide: o.Guide = None,
     rescale: Annotated[
         float | None,
         typer.Option(
@@ -133,15 +135,21 @@ def sample(
     if like is None:
         found, info = named(model, out)
         how, chosen, images = info.sampler.changed(sampler, changes), o.chosen_seed(seed), range(first, first + number)
+        away = guide_of(guide, out)
     else:
         origin = _origin(like, context)
         found = with_id(origin.model, model if o.is_typed(context, "model") else None, out)
-        _, weights, how, usual, chosen, images, labels = origin
+        _, weights, how, usual, chosen, images, labels, other = origin
+        if other is None and o.is_typed(context, "guide"):
+            raise UsageError(f"--guide contradicts --like: {like} was drawn without one", "Leave out --guide.")
+        named_guide = guide if o.is_typed(context, "guide") else None
+        away = None if other is None else guide_of(named_guide, out, other)
         precision = precision if o.is_typed(context, "precision") else usual
     from ddpm_cli import drawing
     from ddpm_cli.provenance import provenance
 
-    ready = drawing.ready(found.path, how, weights=weights, batch_size=batch_size, device=device, precision=precision)
+    placed: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
+    ready = drawing.ready(found.path, how, weights=weights, guide=away, **placed)
     loaded = ready.model
     if like is None and label is not None:
         labels = drawing.choose_labels(label, loaded.classes, images)

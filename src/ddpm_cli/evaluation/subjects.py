@@ -56,7 +56,8 @@ def drawn(
     result = drawing.draw(model, seed, images, progress=progress)
     about = provenance(ready, seed, images)
     asked = None if result.labels is None else np.array(result.labels, np.int64)
-    as_it_comes = model.draws_as(ready.info.sampler) and ready.weights == ready.info.weights[0]
+    usual = ready.weights == ready.info.weights[0] and ready.guide is None
+    as_it_comes = usual and model.draws_as(ready.info.sampler)
     return Subject(
         result.images,
         asked,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -80,6 +80,8 @@ class DiffusionModel:
         sampler: how it is sampled unless said otherwise.
         batch_size: images that walk together.
         inner_batch: images the network sees at once.
+        guide: a worse denoiser that guidance leads away from (Karras et al. 2024); None: from the same one's estimate
+            without class.
     """
 
     denoiser: Denoiser
@@ -89,11 +91,36 @@ class DiffusionModel:
     sampler: SamplerConfig
     batch_size: int = 64
     inner_batch: int = 16
+    guide: Denoiser | None = None
 
     @cached_property
     def _asked_in_batches(self) -> InnerBatches:
         """One for all walks, so that what memory allows is found out once."""
         return InnerBatches(self.denoiser, self.inner_batch)
+
+    @cached_property
+    def _guide_in_batches(self) -> InnerBatches | None:
+        return None if self.guide is None else InnerBatches(self.guide, self.inner_batch)
+
+    @property
+    def asked(self) -> Denoises:
+        """The denoiser as sampling asks it: in batches of one size, guided and clipped as the sampler says.
+
+        Raises:
+            UsageError: guidance that leads nowhere, or a guide without guidance.
+        """
+        config, denoiser = self.sampler, cast("Denoises", self._asked_in_batches)
+        if config.guidance != 1:
+            if self.guide is None and not self.classes:
+                raise UsageError(
+                    "guidance needs a model with classes, and this one has none",
+                    "Leave out --guidance, or name a worse model to lead away from: --guide",
+                )
+            away = self._guide_in_batches or {"label": len(self.classes)}
+            denoiser = Guide(denoiser, config.guidance, away, config.rescale, config.interval)
+        elif self.guide is not None:
+            raise UsageError("a guide does nothing at guidance 1", "Say how much: --guidance 2")
+        return Clip(denoiser, config.threshold) if config.clip else denoiser
 
     @property
     def device(self) -> torch.device:
@@ -111,19 +138,9 @@ class DiffusionModel:
             UsageError: guidance or labels without classes, a label out of range, or the learned variance of a model
                 that has learned none.
         """
-        config = self.sampler
-        if not self.classes and config.guidance != 1:
-            raise UsageError("guidance needs a model with classes, and this one has none", "Leave out --guidance.")
-        chosen = rule(config, self.denoiser.learned_variance)
+        chosen, denoiser = rule(self.sampler, self.denoiser.learned_variance), self.asked
         draw = SeededDraw(seed, images, self.shape, self.device)
-        denoiser: Denoises = self._asked_in_batches
-        if config.guidance != 1:
-            nothing = {"label": len(self.classes)}
-            denoiser = Guide(denoiser, config.guidance, nothing, config.rescale, config.interval)
-        if config.clip:
-            denoiser = Clip(denoiser, config.threshold)
-        levels = self.plan()
-        x_T = draw("start")
+        levels, x_T = self.plan(), draw("start")
         yield Step(as_tensors(levels[0]), x_T, torch.zeros_like(x_T))
         yield from sample(denoiser, x_T, levels, draw, chosen, self._condition(draw, labels))
 
