@@ -124,7 +124,7 @@ def test_evaluations_are_the_images_that_the_network_has_seen(name: str, guided:
 
 
 @pytest.mark.parametrize("classes", [CLASSES, ()])
-@pytest.mark.parametrize("interval", [None, (300.0, 700.0)])
+@pytest.mark.parametrize("interval", [None, (500.0, 900.0)])
 def test_a_guide_is_asked_as_often_as_the_model(classes: tuple[str, ...], interval: tuple[float, float] | None) -> None:
     plain = model(classes)
     guided = replace(plain, sampler=replace(plain.sampler, guidance=2.0, interval=interval), inner_batch=1)
@@ -138,9 +138,9 @@ def test_a_guide_is_asked_as_often_as_the_model(classes: tuple[str, ...], interv
     for name, denoiser in (("model", guided.denoiser), ("guide", worse)):
         denoiser.network.register_forward_hook(lambda _, inputs, __, name=name: seen.append((name, len(inputs[0]))))
     images = drawn(guided, 3, [0])
-    inside = [t for t in (float(level.t) for level in guided.plan()[:-1]) if interval is None or 300 <= t <= 700]
+    inside = [t for t in (float(level.t) for level in guided.plan()[:-1]) if interval is None or 500 <= t <= 900]
     assert seen.count(("model", 1)) == 4
-    assert seen.count(("guide", 1)) == len(inside)
+    assert seen.count(("guide", 1)) == len(inside) > 0
     assert len(seen) == guided.evaluations
     assert float((images - drawn(plain, 3, [0])).abs().max()) > 1e-3
 
