@@ -557,3 +557,23 @@ def test_a_place_that_cannot_be_written_is_6_before_any_work(ddpm: Any, photo: P
 def test_a_failure_in_json_leaves_stdout_empty(ddpm: Any) -> None:
     ddpm("noise", "nowhere.png", "--json").refused(3)
     assert json.loads(ddpm("noise", "--at", "0", "--json").done().out)["dataset"] == "mnist"
+
+
+# --- archives --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_images_of_an_archive_are_noised_too(
+    ddpm: Any, cwd: Path, piped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 12, 12), np.uint8)
+    np.savez(cwd / "some.npz", images=images, labels=np.array([4, 5, 6]))
+    if piped:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((cwd / "some.npz").read_bytes())))
+    name = "-" if piped else "some.npz"
+    ddpm("noise", name, "--index", "2,0", "--at", "0", "--seed", 0, "-o", "out.npz").done()
+    with np.load(cwd / "out.npz") as found:
+        np.testing.assert_array_equal(found["images"].reshape(2, 12, 12), images[[2, 0]])
+    if not piped:
+        ddpm("noise", name, "--index", 3).refused(2, "out of range, expected 0 to 2 in some.npz")
+        ddpm("noise", name, "--dataset", "mnist").refused(2, "contradict")

@@ -1,11 +1,12 @@
 """Options that several commands share, their settings from files, and the examples that end each help page."""
 
+import inspect
 import os
 import secrets
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -271,6 +272,22 @@ BatchSize = Annotated[
 Format = Annotated[
     Literal["png", "gif", "npz"] | None, typer.Option("--format", help="Of the output.  [default: by its suffix]")
 ]
+
+
+def with_options(shared: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options of a signature that several share, behind its context; it finds their values there.
+
+    One that it declares by itself stays as it is.
+    """
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        own, theirs = (dict(inspect.signature(each).parameters) for each in (command, shared))
+        merged = {"context": own["context"], **theirs, **own}
+        signature = inspect.Signature([each for each in merged.values() if each.kind is not each.VAR_KEYWORD])
+        command.__signature__ = signature  # type: ignore[attr-defined]  # where inspect, and so Typer, looks first
+        return command
+
+    return give
 
 
 def group(name: str, text: str) -> typer.Typer:

@@ -4,7 +4,6 @@ Only the view of the posterior asks a model, and only it imports torch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -12,10 +11,11 @@ import typer
 
 from ddpm_cli import __version__, files
 from ddpm_cli.cli import _options as o
+from ddpm_cli.cli._images import Source, refuse_two_sources, to_shape, whole
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output
 from ddpm_cli.config import NoiseKind, Process, ScheduleConfig, Shape, to_dict
-from ddpm_cli.errors import DataError, UsageError
+from ddpm_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from ddpm_cli.data.pictures import Fit, Pictures
@@ -44,11 +44,13 @@ def noise(
     context: typer.Context,
     image: Annotated[
         str | None,
-        typer.Argument(metavar="IMAGE|-", help="An image file, or - for one on stdin.  [default: an image of mnist]"),
+        typer.Argument(
+            metavar="IMAGE|-", help="An image file or .npz, or - for one on stdin.  [default: an image of mnist]"
+        ),
     ] = None,
     dataset: o.Dataset = "mnist",
     index: Annotated[
-        str, typer.Option(metavar="K", help="Which image of the data set, or several with commas: a row each.")
+        str, typer.Option(metavar="K", help="Which image of the data set or .npz, or several with commas: a row each.")
     ] = "0",
     at: Annotated[
         str | None,
@@ -127,7 +129,7 @@ def noise(
     if output != "-":
         files.check_place(Path(output), may_be_folder=form == "folder")
     chosen = o.chosen_seed(seed)
-    source = _Source(image, dataset, index, image_size, data_dir, offline, out)
+    source = Source(image, dataset, index, image_size, data_dir, offline, out, "ddpm noise")
     if view == "posterior":
         made, about = _posterior(source, model, at, pixel, chosen)
     else:
@@ -149,40 +151,6 @@ Made = tuple[bytes | None, dict[str, Any]]
 """The bytes of the output, None where it is a folder and written already; and what --json tells."""
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Which images are meant, and where to tell of them."""
-
-    image: str | None
-    dataset: str
-    index: str
-    image_size: int | None
-    data_dir: Path | None
-    offline: bool
-    out: Output
-
-    def read(self, fit: "Fit") -> "Pictures":
-        """The images, each at the size that ``fit`` gives it."""
-        from ddpm_cli.data import pictures
-
-        if self.image == "-":
-            return pictures.from_bytes(o.from_stdin("an image", "cat photo.jpg | ddpm noise -"), fit)
-        if self.image is not None:
-            return pictures.from_file(self.image, fit)
-        numbers = [_whole(word, "index") for word in self.index.split(",")]
-        with self.out.progress("reading", "MB", scale=1e-6) as live:
-            return pictures.from_set(
-                self.dataset,
-                numbers,
-                fit,
-                data_dir=self.data_dir,
-                image_size=self.image_size,
-                offline=self.offline,
-                say=self.out.note,
-                progress=live,
-            )
-
-
 class _Way(NamedTuple):
     """How images turn into noise."""
 
@@ -199,22 +167,13 @@ def _refuse_foreign(context: typer.Context, view: View) -> None:
             name = parameter.opts[0] if parameter.opts[0].startswith("-") else "IMAGE"
             views = " or ".join(other for other, names in FOREIGN.items() if parameter.name not in names)
             raise UsageError(f"{name} has no meaning in the view {view}", f"It belongs to --view {views}.")
-    for name in ("dataset", "index", "data_dir"):
-        if context.params["image"] is not None and o.is_typed(context, name):
-            option = "--" + name.replace("_", "-")
-            raise UsageError(f"IMAGE and {option} contradict each other", "Give one of them.")
-
-
-def _whole(word: str, what: str) -> int:
-    if not word.strip().isdecimal():
-        raise UsageError(f"{what} is {word!r}, expected a whole number of at least 0")
-    return int(word)
+    refuse_two_sources(context, context.params["image"])
 
 
 # --- strip ----------------------------------------------------------------------------------------------------------
 
 
-def _strip(source: _Source, at: str | None, way: _Way, form: o.Written, output: str) -> Made:
+def _strip(source: Source, at: str | None, way: _Way, form: o.Written, output: str) -> Made:
     """Images at some levels: side by side, as an animation, as arrays, or in a folder."""
     from ddpm_cli import noising
 
@@ -367,14 +326,14 @@ def _density(schedule: "Schedule", seed: int, out: Output) -> Made:
 # --- posterior ------------------------------------------------------------------------------------------------------
 
 
-def _posterior(source: _Source, name: str | None, at: str | None, where: str | None, seed: int) -> Made:
+def _posterior(source: Source, name: str | None, at: str | None, where: str | None, seed: int) -> Made:
     """The true posterior beside a model's, for one pixel."""
     from ddpm_cli import noising
     from ddpm_cli.pixels import from_uint8
     from ddpm_cli.render.illustrations import posterior_figure
 
     model, about = _model(name, source.out)
-    pictures = source.read(_to_shape(model.shape, crop=source.image is not None))
+    pictures = source.read(to_shape(model.shape, crop=source.image is not None))
     if len(pictures.numbers) > 1:
         raise UsageError("the view posterior shows one image", f"Give one --index: {pictures.numbers[0]}")
     marks = noising.marks(at or AT_POSTERIOR, model.schedule.timesteps)
@@ -406,27 +365,6 @@ def _model(name: str | None, out: Output) -> "tuple[DiffusionModel, dict[str, An
     return model, {"name": found.name, "model": info.id, "schedule": to_dict(info.schedule)}
 
 
-def _to_shape(shape: Shape, crop: bool) -> "Fit":
-    """How images get the shape that a model knows: a file is made to fit, a data set must."""
-    from ddpm_cli.render.grid import squared
-
-    channels, height, width = shape
-
-    def fit(pixels: "Pixels") -> "Pixels":
-        if crop and height == width:
-            pixels = squared(pixels, height)
-        if len(pixels) == 1 < channels:
-            pixels = pixels.repeat(channels, axis=0)
-        if pixels.shape != shape:
-            shapes = ("x".join(map(str, each)) for each in (pixels.shape, shape))
-            raise DataError(
-                "the image is {}, and the model knows {}".format(*shapes), "Give another image, or --model."
-            )
-        return pixels
-
-    return fit
-
-
 def _pixel(text: str | None, shape: Shape) -> tuple[int, int]:
     """Row and column; None: the centre."""
     _, height, width = shape
@@ -435,7 +373,7 @@ def _pixel(text: str | None, shape: Shape) -> tuple[int, int]:
     words = text.split(",")
     if len(words) != 2:
         raise UsageError(f"pixel is {text!r}, expected ROW,COLUMN", f"The centre is {height // 2},{width // 2}.")
-    row, column = (_whole(word, "pixel") for word in words)
+    row, column = (whole(word, "pixel") for word in words)
     if row >= height or column >= width:
         raise UsageError(f"pixel {text} is out of range, expected rows of 0 to {height - 1}, columns to {width - 1}")
     return row, column

@@ -1,7 +1,6 @@
 """``ddpm schedule``: noise schedules as tables and pictures, without torch."""
 
 import dataclasses
-import inspect
 import json as json_module
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -61,19 +60,10 @@ def _description(
     zero_terminal_snr: o.ZeroTerminal = ScheduleConfig.zero_terminal_snr,
     from_file: FromFile = None,
 ) -> None:
-    """The options that describe a schedule: a signature for :func:`_describes`, never called."""
+    """The options that describe a schedule: a signature, never called."""
 
 
-def _describes(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that describe a schedule, behind its context; it finds their values there.
-
-    One that it declares by itself stays as it is.
-    """
-    own, shared = (dict(inspect.signature(each).parameters) for each in (command, _description))
-    merged = {"context": own["context"], **shared, **own}
-    signature = inspect.Signature([each for each in merged.values() if each.kind is not each.VAR_KEYWORD])
-    command.__signature__ = signature  # type: ignore[attr-defined]  # where inspect, and so Typer, looks first
-    return command
+_describes = o.with_options(_description)
 
 
 @app.command("list", epilog=o.EXAMPLES["schedule list"])

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddpm_cli import data, paths
+from ddpm_cli.data import npz
 from ddpm_cli.data.fetch import Progress
 from ddpm_cli.data.folder import read_image
+from ddpm_cli.data.imageset import ImageSet
 from ddpm_cli.errors import DataError, UsageError
 from ddpm_cli.pixels import Pixels
 
@@ -37,27 +39,48 @@ class Pictures(NamedTuple):
     source: dict[str, Any]
 
 
-def from_file(name: str, fit: Fit) -> Pictures:
-    """The image in a file.
+def from_file(name: str, fit: Fit, numbers: Sequence[int] | None = None) -> Pictures:
+    """The image in a file, or images of an .npz archive.
+
+    Args:
+        name: its path.
+        fit: takes each image.
+        numbers: which images of an archive, from 0; None: all.
 
     Raises:
         DataError: it cannot be read.
+        UsageError: a number that it does not have.
     """
     path = paths.absolute(name) if name.startswith("~") else Path(name)
     # A pipe, of <(...) say, can be read once and not sought in.
     content = _piped(path) if _is_pipe(path) else path
     source = {"image": path, "dataset": None}
+    if path.suffix.lower() == ".npz":
+        return _of_archive(content, path.name, fit, numbers, source)
     return Pictures(fit(read_image(content, _advice(name)))[None], [0], None, (), path.name, source)
 
 
-def from_bytes(content: bytes, fit: Fit) -> Pictures:
-    """The image that came from stdin.
+def from_bytes(content: bytes, fit: Fit, numbers: Sequence[int] | None = None) -> Pictures:
+    """The image that came from stdin, or images of an archive that did; arguments as for :func:`from_file`.
 
     Raises:
         DataError: it cannot be read.
+        UsageError: a number that it does not have.
     """
+    if content[:2] == b"PK":  # how every zip, and so every .npz, begins
+        return _of_archive(content, "stdin", fit, numbers, {"image": "-", "dataset": None})
     pixels = fit(read_image(content, KINDS))
     return Pictures(pixels[None], [0], None, (), "from stdin", {"image": "-", "dataset": None})
+
+
+def _of_archive(
+    content: Path | bytes, name: str, fit: Fit, numbers: Sequence[int] | None, source: dict[str, Any]
+) -> Pictures:
+    """Images of an archive."""
+    found = npz.read(content, name)
+    wanted = range(len(found.images)) if numbers is None else numbers
+    pixels, labels = _some(found, wanted, fit)
+    return Pictures(pixels, list(wanted), labels, found.classes, f"image {wanted[0]} of {name}", source)
 
 
 def from_set(
@@ -82,6 +105,17 @@ def from_set(
         DataError: missing or unreadable images.
     """
     found = data.load(name, data_dir=data_dir, image_size=image_size, offline=offline, say=say, progress=progress)
+    pixels, labels = _some(found, numbers, fit)
+    source = {"image": None, "dataset": found.name, "index": list(numbers), "labels": labels}
+    return Pictures(pixels, list(numbers), labels, found.classes, f"image {numbers[0]} of {found.name}", source)
+
+
+def _some(found: ImageSet, numbers: Sequence[int], fit: Fit) -> tuple[Pixels, list[int] | None]:
+    """Some images of a set, each at its size, and their labels.
+
+    Raises:
+        UsageError: a number that it does not have.
+    """
     for number in numbers:
         if number >= len(found.images):
             raise UsageError(
@@ -89,9 +123,7 @@ def from_set(
                 "Counting starts at 0.",
             )
     labels = None if found.labels is None else [int(found.labels[number]) for number in numbers]
-    pixels = np.stack([fit(found.images[number]) for number in numbers])
-    source = {"image": None, "dataset": found.name, "index": list(numbers), "labels": labels}
-    return Pictures(pixels, list(numbers), labels, found.classes, f"image {numbers[0]} of {found.name}", source)
+    return np.stack([fit(found.images[number]) for number in numbers]), labels
 
 
 def _is_pipe(path: Path) -> bool:
