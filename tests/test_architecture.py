@@ -42,6 +42,7 @@ RANKS = {
     "features": 7,
     "inception": 8,
     "provenance": 8,
+    "editing": 8,
     "evaluation": 9,
     "diagnosis": 8,
     "runs": 8,

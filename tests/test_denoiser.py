@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ddpm_cli.config import ScheduleConfig, Target, Variance
 from ddpm_cli.denoiser import (
+    Blend,
     Chain,
     Clip,
     Condition,
@@ -591,6 +592,22 @@ def test_a_guide_is_led_away_from_with_the_same_condition(scale: float, t: int |
     good, bad = by_label(x, at(t), labels).clean, worse(x, at(t), labels).clean
     torch.testing.assert_close(found.clean, scale * good + (1 - scale) * bad)
     assert found.variance_fraction is x
+
+
+@pytest.mark.parametrize("t", [5, [5, 700, 30]])
+def test_a_blend_is_the_line_between_two_conditions(t: int | list[int]) -> None:
+    def learned(x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        return Prediction(*[by_label(x_t, level, condition).clean] * 2)
+
+    x, first, second = torch.randn(3, 1, 1, 1), {"label": torch.tensor([0, 1, 2])}, {"label": torch.tensor([2, 2, 0])}
+    share = torch.tensor([0.0, 0.25, 1.0])
+    found = Blend(learned, second, share)(x, at(t), first)
+    a, b = (by_label(x, at(t), condition).clean for condition in (first, second))
+    assert found.variance_fraction is not None
+    for field in (found.clean, found.variance_fraction):
+        assert torch.equal(field[0], a[0])
+        torch.testing.assert_close(field[1], 0.75 * a[1] + 0.25 * b[1])
+        assert torch.equal(field[2], b[2])
 
 
 def test_a_guided_question_is_one_batch() -> None:

@@ -35,6 +35,7 @@ SHORT = {
     "sample": {"--number": "2", "--steps": "2", "--device": "cpu"},
     "eval": {"--number": "4", "--steps": "2", "--device": "cpu"},
     "noise --view density": {"--timesteps": "20"},
+    "edit": {"--steps": "3", "--device": "cpu"},
 }
 # Of a run that goes on, only the budget can change; the one that is made below has done two steps.
 SHORT_RESUMED = {"--steps": "3", "--device": "cpu"}
@@ -145,6 +146,11 @@ NEEDS: dict[str, Callable[[Place], object]] = {
     "--from-file betas.json": a_text("betas.json", json.dumps(BETAS)),
     "--config experiment.toml": a_text("experiment.toml", '[train]\npreset = "tiny"\n'),
     "eval samples.npz": make_archive,
+    "digit.png": lambda place: photo(1, 28).convert("L").save(place.here / "digit.png"),
+    "mask.png": lambda place: Image.new("L", (28, 28), 255).save(place.here / "mask.png"),
+    "sketch.png": lambda place: photo(2, 28).save(place.here / "sketch.png"),
+    "one.png": lambda place: photo(3, 28).save(place.here / "one.png"),
+    "two.png": lambda place: photo(4, 28).save(place.here / "two.png"),
     "--model fashion": a_model("fashion", "fashion-mnist"),
     "--resume latest": a_run("newest"),
     "--model learned": a_model("learned", "mnist", learned_variance=True),
@@ -165,6 +171,8 @@ def stdin_for(words: tuple[str, ...]) -> bytes:
         return "\n".join(map(str, BETAS)).encode()
     if words[0] == "eval":
         np.savez(stream, images=np.zeros((4, 28, 28), np.uint8))
+    elif words[0] == "edit":
+        np.savez(stream, images=np.zeros((2, 28, 28), np.uint8))
     elif words[0] == "noise":
         photo(3).save(stream, "png")
     return stream.getvalue()

@@ -337,6 +337,11 @@ class SamplerConfig:
         _check(fine, "threshold", self.threshold, "a share of 0.5 to 1")
         _check(self.threshold is None or self.clip, "threshold", self.threshold, "none without clipping")
 
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether the noise it starts from says all of the image."""
+        return self.name not in ("ddpm", "euler-a", "dpm++2m-sde") and not self.eta
+
     def guides(self, t: float) -> bool:
         """Whether there is guidance at a level, where a question then costs two evaluations."""
         return self.guidance != 1 and (self.interval is None or self.interval[0] <= t <= self.interval[1])

@@ -369,6 +369,28 @@ class Guide:
         return Prediction(cond, None if fraction is None else fraction.chunk(2)[0]), other
 
 
+class Blend:
+    """Between what two conditions say: clean = (1 - share) D(first) + share D(second), for each image.
+
+    In logarithms of densities it is the same mixture of the two scores: what is likely under both, the more under the
+    second the larger its share. A question is two evaluations.
+
+    Args:
+        denoiser: asked with both.
+        second: the other condition; the first is the one it is asked with.
+        share: of the second, (B,), 0 to 1, at whose ends it is exactly the one or the other.
+    """
+
+    def __init__(self, denoiser: Denoises, second: Condition, share: Tensor) -> None:
+        self.denoiser, self.second, self.share = denoiser, second, share[:, None, None, None]
+
+    def __call__(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
+        a, b = self.denoiser(x_t, level, condition), self.denoiser(x_t, level, self.second)
+        share = self.share.to(a.clean.dtype)
+        clean, (first, second) = a.clean.lerp(b.clean, share), (a.variance_fraction, b.variance_fraction)
+        return Prediction(clean, None if first is None or second is None else first.lerp(second, share))
+
+
 class Clip:
     """Keeps clean images in [-1, 1], where images live; the noise is then re-derived from the clipped estimate.
 

@@ -1,7 +1,7 @@
 """Images drawn from a model as pixels, with the way they came and where they come from."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from ddpm_cli.pixels import Pixels, from_uint8, to_uint8
 from ddpm_cli.sampling import DiffusionModel, Step
 from ddpm_cli.sampling.model import check_images, evaluation_mode
 
-INNER = 64  # images the network sees at once: enough to keep a processor busy, few to waste where one is drawn
+WALKING = 64  # images that walk together
+INNER = 32  # images the network sees at once: enough to keep a processor busy, few to waste where one is drawn
 INNER_ON_GPU = 256  # which takes no longer for them than for one
 WALKING_ON_GPU = 1024  # images that walk together
 WORK = 2.5e10  # FLOP that keep a CPU busy: a large network needs fewer images for it, down to LEAST
@@ -77,7 +78,7 @@ def ready(
         denoiser=evaluation_mode(loaded.denoiser, chosen, dtype),
         guide=None if leader is None else evaluation_mode(leader.denoiser, chosen, dtype),
         sampler=sampler or info.sampler,
-        batch_size=batch_size or (INNER if chosen.type == "cpu" else WALKING_ON_GPU),
+        batch_size=batch_size or (WALKING if chosen.type == "cpu" else WALKING_ON_GPU),
         inner_batch=inner_batch(info.flops, chosen),
     )
     return Ready(model, info, weights or info.weights[0], machine.PRECISIONS[dtype], about)
@@ -161,24 +162,52 @@ def draw(
     """
     if labels is None and model.classes:
         labels = model.labels(seed, images)
-    pixels, walks, times, total = [], [], [], model.steps
-    for start in range(0, len(images), model.batch_size):
-        part = slice(start, start + model.batch_size)
-        steps = model.walk(seed, images[part], labels[part] if labels is not None else None)
-        walk: list[Pixels] = []
-        for number, step in enumerate(steps):
+    known = list(labels) if labels is not None else None
+
+    def walk(part: slice) -> Iterator[Step]:
+        return model.walk(seed, images[part], None if known is None else known[part])
+
+    return replace(collect(walk, model, len(images), model.steps, watched, progress), labels=known)
+
+
+def collect(
+    walk: Callable[[slice], Iterator[Step]],
+    model: DiffusionModel,
+    count: int,
+    steps: int,
+    watched: int = 0,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Drawing:
+    """What comes out at the end of walks, batch after batch.
+
+    Args:
+        walk: of a part of the images, from where it starts to level 0.
+        model: that is walked with.
+        count: of images.
+        steps: of a walk.
+        watched: how many images to keep every step of, from the first on.
+        progress: takes steps done and in all, of all images.
+
+    Raises:
+        NumericsError: what came out is no image.
+    """
+    pixels, walks, times = [], [], []
+    for start in range(0, count, model.batch_size):
+        part = slice(start, min(start + model.batch_size, count))
+        kept: list[Pixels] = []
+        for number, step in enumerate(walk(part)):
             if start < watched:
-                walk.append(_pixels(step)[: watched - start])
+                kept.append(_pixels(step)[: watched - start])
             if start == 0:
                 times.append(float(step.level.t))
-            progress(start * total + number * len(images[part]), len(images) * total)
-        if walk:
-            walks.append(np.stack(walk))
+            progress(start * steps + number * (part.stop - start), count * steps)
+        if kept:
+            walks.append(np.stack(kept))
         check_images(step.x)
         pixels.append(_pixels(step))
     return Drawing(
         np.concatenate(pixels),
-        list(labels) if labels is not None else None,
+        None,
         np.concatenate(walks, axis=1) if walks else np.empty((0, 0, *model.shape), np.uint8),
         times,
     )

@@ -88,6 +88,8 @@ def read(text: Mapping[str, str], name: str) -> Origin:
         DataError: it does not say how its images were drawn, or not in a way that can be understood.
     """
     hint = "Pictures that ddpm sample wrote as .png say how they were drawn."
+    if "edit" in text:
+        raise DataError(f"{name} was made from other images (ddpm edit {text['edit']}), which it does not hold", hint)
     if not text.get("software", "").startswith("ddpm-cli"):
         raise DataError(f"{name} does not say how it was drawn", hint)
     try:

@@ -460,12 +460,15 @@ def test_the_model_is_told_the_label_where_it_knows_it(ddpm: Any, cwd: Path, pho
 
 
 @pytest.mark.usefixtures("model")
-def test_an_image_file_is_made_to_fit_the_model(ddpm: Any, cwd: Path, photo: Path) -> None:
+def test_an_image_file_is_made_to_fit_the_model(ddpm: Any, cwd: Path) -> None:
     Image.new("L", (50, 40), 90).save(cwd / "grey.png")
     document = ddpm("noise", "grey.png", "--view", "posterior", "--at", 500, "--json").done().json
     assert document["x_0"] == pytest.approx(90 / 127.5 - 1)
     assert document["pixel"] == [6, 6]
-    ddpm("noise", photo, "--view", "posterior").refused(3, "3x12x12", "1x12x12")
+    Image.new("RGB", (50, 40), (200, 30, 90)).save(cwd / "colour.png")
+    document = ddpm("noise", "colour.png", "--view", "posterior", "--at", 500, "--json").done().json
+    grey = round(0.299 * 200 + 0.587 * 30 + 0.114 * 90)  # ITU-R BT.601
+    assert document["x_0"] == pytest.approx(grey / 127.5 - 1)
     ddpm("noise", "--dataset", "mnist", "--view", "posterior").refused(3, "1x28x28", "1x12x12")
 
 
@@ -572,8 +575,7 @@ def test_images_of_an_archive_are_noised_too(
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((cwd / "some.npz").read_bytes())))
     name = "-" if piped else "some.npz"
     ddpm("noise", name, "--index", "2,0", "--at", "0", "--seed", 0, "-o", "out.npz").done()
-    with np.load(cwd / "out.npz") as found:
-        np.testing.assert_array_equal(found["images"].reshape(2, 12, 12), images[[2, 0]])
+    np.testing.assert_array_equal(arrays_of(cwd / "out.npz")["images"].reshape(2, 12, 12), images[[2, 0]])
     if not piped:
         ddpm("noise", name, "--index", 3).refused(2, "out of range, expected 0 to 2 in some.npz")
         ddpm("noise", name, "--dataset", "mnist").refused(2, "contradict")

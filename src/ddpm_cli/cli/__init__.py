@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 
 from ddpm_cli import __version__
-from ddpm_cli.cli import data, doctor, models, noise, sample, schedule, train
+from ddpm_cli.cli import data, doctor, edit, models, noise, sample, schedule, train
 from ddpm_cli.cli import eval as eval_
 from ddpm_cli.cli._options import EXAMPLES, read_settings
 from ddpm_cli.cli._output import ReaderGone, forget, stdout_failed
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 app.command("train", epilog=EXAMPLES["train"])(train.train)
 app.command("sample", epilog=EXAMPLES["sample"])(sample.sample)
+app.add_typer(edit.app, name="edit")
 app.command("noise", epilog=EXAMPLES["noise"])(noise.noise)
 app.command("eval", epilog=EXAMPLES["eval"])(eval_.evaluate)
 app.add_typer(schedule.app, name="schedule")
@@ -46,7 +47,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.command("doctor", epilog=EXAMPLES["doctor"])(doctor.doctor)
 
-GROUPS = {"schedule", "models", "data"}  # commands with commands below them
+GROUPS = {"edit", "schedule", "models", "data"}  # commands with commands below them
 
 
 def _version(wanted: bool) -> None:

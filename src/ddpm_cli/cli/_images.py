@@ -89,18 +89,21 @@ def whole(word: str, what: str) -> int:
 
 
 def to_shape(shape: Shape, crop: bool) -> "Fit":
-    """How images get the shape that a model knows: a file is made to fit, a data set must.
+    """How images get the shape that a model knows: a file is made to fit, in its grey too, a data set must.
 
     Raises:
         DataError: an image does not fit.
     """
     from ddpm_cli.render.grid import squared
+    from ddpm_cli.render.images import from_pillow, to_pillow
 
     channels, height, width = shape
 
     def fit(pixels: "Pixels") -> "Pixels":
         if crop and height == width:
             pixels = squared(pixels, height)
+        if crop and len(pixels) > 1 == channels:
+            pixels = from_pillow(to_pillow(pixels).convert("L"))
         if len(pixels) == 1 < channels:
             pixels = pixels.repeat(channels, axis=0)
         if pixels.shape != shape:

@@ -44,6 +44,31 @@ EXAMPLES = {
         "ddpm sample -n 1000 --seed 0 -o samples.npz",
         "ddpm sample --like grid.png -o again.png",
     ),
+    "edit": _examples(
+        "ddpm edit vary --dataset mnist --index 0,1,2 --strength 0.5",
+        "ddpm edit inpaint digit.png --mask mask.png -n 1 -o repaired.png",
+        "ddpm edit interpolate --between 0,1,2 -o ways.gif",
+        "ddpm edit morph --label 3,8",
+    ),
+    "edit vary": _examples(
+        "ddpm edit vary --dataset mnist --index 0,1,2 --strength 0.5",
+        "ddpm edit vary sketch.png --label 7 --guidance 2 -o sevens.png",
+        "ddpm sample -n 4 -o - --format npz | ddpm edit vary - -n 2 -o varied.npz",
+    ),
+    "edit inpaint": _examples(
+        "ddpm edit inpaint --dataset mnist --index 0,1,2 --mask bottom",
+        "ddpm edit inpaint digit.png --mask mask.png -n 1 -o repaired.png",
+    ),
+    "edit interpolate": _examples(
+        "ddpm edit interpolate --seed 3 --between 0,5,9",
+        "ddpm edit interpolate one.png two.png --frames 12 -o between.gif",
+        "ddpm edit interpolate --dataset mnist --index 0,1 --strength 0.7",
+    ),
+    "edit morph": _examples(
+        "ddpm edit morph --label 3,8",
+        "ddpm edit morph --label 1,7,9 -n 6 -o morph.gif",
+        "ddpm edit morph --dataset mnist --index 7 --label 8",
+    ),
     "eval": _examples(
         "ddpm eval",
         "ddpm eval mnist --metrics labels -n 1000 --guidance 1.5",
@@ -274,15 +299,18 @@ Format = Annotated[
 ]
 
 
-def with_options(shared: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command the options of a signature that several share, behind its context; it finds their values there.
+def with_options(
+    shared: Callable[..., None], own_first: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options of a signature that several share; it finds their values in its context.
 
-    One that it declares by itself stays as it is.
+    One that it declares by itself stays as it is. Its own are told of behind the others, or first.
     """
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
         own, theirs = (dict(inspect.signature(each).parameters) for each in (command, shared))
-        merged = {"context": own["context"], **theirs, **own}
+        both = {**own, **{name: own.get(name, each) for name, each in theirs.items()}}
+        merged = both if own_first else {"context": own["context"], **theirs, **own}
         signature = inspect.Signature([each for each in merged.values() if each.kind is not each.VAR_KEYWORD])
         command.__signature__ = signature  # type: ignore[attr-defined]  # where inspect, and so Typer, looks first
         return command

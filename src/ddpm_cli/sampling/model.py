@@ -142,7 +142,7 @@ class DiffusionModel:
         draw = SeededDraw(seed, images, self.shape, self.device)
         levels, x_T = self.plan(), draw("start")
         yield Step(as_tensors(levels[0]), x_T, torch.zeros_like(x_T))
-        yield from sample(denoiser, x_T, levels, draw, chosen, self._condition(draw, labels))
+        yield from sample(denoiser, x_T, levels, draw, chosen, self.condition(self._labels(draw, labels)))
 
     def draw(self, seed: int, images: Sequence[int], labels: Sequence[int] | None = None) -> Iterator[Tensor]:
         """Images (b, C, H, W) in [-1, 1] of a seed, batch after batch, in the order asked for.
@@ -188,7 +188,11 @@ class DiffusionModel:
     @property
     def evaluations(self) -> int:
         """Passes of the network for one image; a guided question makes two."""
-        asked = questions(self.sampler, self.plan())
+        return self.evaluations_along(self.plan())
+
+    def evaluations_along(self, levels: Sequence[Level[Floats]]) -> int:
+        """Those along some levels, whether they are its plan or not."""
+        asked = questions(self.sampler, levels)
         return sum(2 if self.sampler.guides(float(level.t)) else 1 for level in asked)
 
     def draws_as(self, other: SamplerConfig) -> bool:
@@ -203,15 +207,25 @@ class DiffusionModel:
         """The classes that images of a seed have when nobody chooses them."""
         return SeededDraw(seed, images, self.shape).labels(len(self.classes))
 
-    def _condition(self, draw: SeededDraw, labels: Sequence[int] | None) -> Condition:
-        if not self.classes:
-            if labels is not None:
-                raise UsageError("this model has no classes to choose from", "Leave out --label.")
-            return {}
-        known = list(labels) if labels is not None else draw.labels(len(self.classes))
-        if any(not 0 <= label < len(self.classes) for label in known):
-            raise UsageError(f"label {max(known)} is out of range, expected 0 to {len(self.classes) - 1}")
-        return {"label": torch.tensor(known, device=self.device)}
+    def condition(self, labels: Sequence[int | None]) -> Condition:
+        """What is known of some images: the class of each; None: nothing.
+
+        Raises:
+            UsageError: a class that the model does not have.
+        """
+        count = len(self.classes)
+        for label in labels:
+            if label is not None and not 0 <= label < count:
+                if not count:
+                    raise UsageError("this model has no classes to choose from", "Leave out --label.")
+                raise UsageError(f"label {label} is out of range, expected 0 to {count - 1}")
+        known = [count if label is None else label for label in labels]
+        return {"label": torch.tensor(known, device=self.device)} if count else {}
+
+    def _labels(self, draw: SeededDraw, labels: Sequence[int] | None) -> Sequence[int | None]:
+        if labels is None and self.classes:
+            return draw.labels(len(self.classes))
+        return [None] * len(draw.images) if labels is None else labels
 
 
 def check_images(x: Tensor) -> None:

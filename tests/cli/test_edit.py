@@ -1,0 +1,226 @@
+"""``ddpm edit``: which images, in which format, and what is told of them. The edits: tests/sampling/test_edits.py."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_cli.checkpoint import read_info
+
+SIDE = 12
+QUICK = ("--sampler", "ddim", "--steps", 3, "--seed", 5)
+pytestmark = pytest.mark.usefixtures("model")
+
+
+def images_of(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def text_of(path: Path) -> dict[str, str]:
+    with Image.open(path) as image:
+        return dict(image.text)  # type: ignore[attr-defined]  # only PNGs have it
+
+
+@pytest.fixture
+def picture(cwd: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), np.uint8)
+    Image.fromarray(pixels).save(cwd / "picture.png")
+    return cwd / "picture.png"
+
+
+@pytest.fixture
+def archive(cwd: Path) -> Path:
+    images = np.random.default_rng(1).integers(0, 256, (3, SIDE, SIDE), np.uint8)
+    np.savez(cwd / "some.npz", images=images, labels=np.array([1, 0, 1]))
+    return cwd / "some.npz"
+
+
+@pytest.fixture
+def mask(cwd: Path) -> Path:
+    """Three columns at the left, in colour and twice the size."""
+    white = np.zeros((2 * SIDE, 2 * SIDE, 3), np.uint8)
+    white[:, :6] = 255
+    Image.fromarray(white).save(cwd / "mask.png")
+    return cwd / "mask.png"
+
+
+EVERY: dict[str, tuple[object, ...]] = {
+    "vary": ("picture.png", "-n", 2),
+    "inpaint": ("picture.png", "-n", 2, "--rounds", 2),
+    "interpolate": ("--frames", 3),
+    "morph": ("--label", "0,1", "--frames", 3, "-n", 2),
+}
+
+
+@pytest.mark.usefixtures("picture")
+@pytest.mark.parametrize("command", EVERY)
+def test_an_edit_goes_into_every_format(ddpm: Any, cwd: Path, command: str, model: Path) -> None:
+    options = (*EVERY[command], *QUICK)
+    assert ddpm("edit", command, *options).done().out.endswith("ed.png\n")
+    (cwd / "many").mkdir()
+    for name in ("x.png", "x.gif", "x.npz", "many"):
+        assert ddpm("edit", command, *options, "-o", name).done().out == f"{name}\n"
+    images = images_of(cwd / "x.npz")["images"]
+    assert images.shape[1:] == (SIDE, SIDE)
+    singly = sorted((cwd / "many").iterdir())
+    assert len(singly) == len(images)
+    for path, image in zip(singly, images, strict=True):
+        with Image.open(path) as one:
+            np.testing.assert_array_equal(np.array(one), image)
+    with Image.open(cwd / "x.gif") as film:
+        assert film.n_frames > 2
+    for path in (cwd / "x.png", singly[0]):
+        about = text_of(path)
+        assert about["edit"] == command
+        assert about["model"] == read_info(model).id
+        assert (about["seed"], about["sampler"], about["steps"]) == ("5", "ddim", "3")
+        assert not any("/" in value for value in about.values())
+
+
+@pytest.mark.usefixtures("picture")
+@pytest.mark.parametrize("command", EVERY)
+def test_the_same_seed_gives_the_same_bytes(ddpm: Any, cwd: Path, command: str) -> None:
+    first = ddpm("edit", command, *EVERY[command], *QUICK, "-o", "a.png", "--json").done().json
+    ddpm("edit", command, *EVERY[command], *QUICK, "--batch-size", 1, "-o", "b.png").done()
+    assert (cwd / "a.png").read_bytes() == (cwd / "b.png").read_bytes()
+    assert first["edit"] == command
+    assert first["evaluations"] >= 1
+    other = (*EVERY[command], *QUICK[:-1], 6)
+    ddpm("edit", command, *other, "-o", "c.png").done()
+    assert (cwd / "a.png").read_bytes() != (cwd / "c.png").read_bytes()
+
+
+def test_a_single_result_is_the_bare_image(ddpm: Any, cwd: Path, picture: Path, mask: Path) -> None:
+    ddpm("edit", "inpaint", picture, "--mask", mask, "-n", 1, *QUICK, "-o", "one.png").done()
+    with Image.open(cwd / "one.png") as found, Image.open(picture) as before:
+        assert found.size == (SIDE, SIDE)
+        found, before = np.array(found).astype(int), np.array(before)
+    np.testing.assert_array_equal(found[:, 3:], before[:, 3:])
+    assert np.abs(found[:, :3] - before[:, :3]).max() > 0
+    ddpm("edit", "vary", picture, "-n", 1, *QUICK, "-o", "one.png").done()
+    with Image.open(cwd / "one.png") as found:
+        assert found.size == (SIDE, SIDE)
+
+
+@pytest.mark.parametrize(
+    ("side", "kept"),
+    [
+        ("left", np.s_[:, 6:]),
+        ("right", np.s_[:, :6]),
+        ("top", np.s_[6:]),
+        ("bottom", np.s_[:6]),
+        ("centre", np.s_[:3]),
+    ],
+)
+def test_a_side_is_painted_and_the_other_kept(ddpm: Any, cwd: Path, picture: Path, side: str, kept: Any) -> None:
+    ddpm("edit", "inpaint", picture, "--mask", side, "-n", 1, *QUICK, "-o", "x.npz").done()
+    found = images_of(cwd / "x.npz")["images"][0]
+    with Image.open(picture) as image:
+        before = np.array(image)
+    np.testing.assert_array_equal(found[kept], before[kept])
+    assert not np.array_equal(found, before)
+
+
+def test_a_named_mask_is_in_the_picture_and_the_path_of_one_is_not(
+    ddpm: Any, cwd: Path, picture: Path, mask: Path
+) -> None:
+    ddpm("edit", "inpaint", picture, "--mask", "top", *QUICK, "-o", "a.png").done()
+    assert text_of(cwd / "a.png")["mask"] == "top"
+    document = ddpm("edit", "inpaint", picture, "--mask", mask, *QUICK, "-o", "b.png", "--json").done().json
+    assert document["mask"] == str(mask)
+    assert "mask" not in text_of(cwd / "b.png")
+
+
+def test_an_archive_gives_all_its_images_or_some_with_their_classes(
+    ddpm: Any, cwd: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ddpm("edit", "vary", archive, "-n", 2, *QUICK, "-o", "x.npz", "--json").done().json
+    assert (whole["number"], whole["labels"]) == (6, None)  # 0 and 1 are not called as the model's classes are
+    ddpm("edit", "vary", archive, "-n", 2, *QUICK, "--index", "2", "-o", "y.npz").done()
+    np.testing.assert_array_equal(images_of(cwd / "x.npz")["images"][4:], images_of(cwd / "y.npz")["images"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(archive.read_bytes())))
+    ddpm("edit", "vary", "-", "-n", 2, *QUICK, "-o", "z.npz").done()
+    np.testing.assert_array_equal(images_of(cwd / "x.npz")["images"], images_of(cwd / "z.npz")["images"])
+    ddpm("edit", "vary", archive, "-n", 2, *QUICK, "--label", "1", "-o", "w.npz").done()
+    found = images_of(cwd / "w.npz")
+    assert found["labels"].tolist() == [1] * 6
+    assert not np.array_equal(found["images"], images_of(cwd / "x.npz")["images"])
+
+
+def test_a_known_class_of_a_data_set_is_used(ddpm: Any, photos: Path, save_model: Any, home: Path) -> None:
+    from ddpm_cli import data
+
+    found = data.load(str(photos))
+    save_model(home / "models" / "own.safetensors", classes=found.classes)
+    options = ("--dataset", photos, "--index", "0,13", *QUICK, "-n", 1, "-o", "x.npz", "--json", "--model", "own")
+    document = ddpm("edit", "vary", *options).done().json
+    assert found.labels is not None
+    assert document["labels"] == [int(found.labels[0]), int(found.labels[13])]
+
+
+def test_a_way_begins_and_ends_where_sample_does(ddpm: Any, cwd: Path) -> None:
+    ddpm("sample", "-n", 3, *QUICK, "-o", "s.npz").done()
+    drawn = images_of(cwd / "s.npz")["images"].astype(int)
+    ddpm("edit", "interpolate", "--between", "2,0", "--frames", 4, *QUICK, "-o", "w.npz").done()
+    way = images_of(cwd / "w.npz")["images"]
+    assert np.abs(way[0] - drawn[2]).max() <= 1
+    assert np.abs(way[3] - drawn[0]).max() <= 1
+    ddpm("sample", "-n", 2, "--label", 1, *QUICK, "-o", "s.npz").done()
+    ddpm("edit", "morph", "--label", "0,1", "-n", 2, "--frames", 4, *QUICK, "-o", "m.npz").done()
+    ends = images_of(cwd / "m.npz")["images"][3::4]
+    assert np.abs(ends - images_of(cwd / "s.npz")["images"].astype(int)).max() <= 1
+
+
+def test_images_of_ones_own_take_a_deterministic_method_by_themselves(ddpm: Any, picture: Path, archive: Path) -> None:
+    found = ddpm("edit", "interpolate", picture, picture, archive, "--seed", 1, "--frames", 3, "--json").done().json
+    assert (found["sampler"], found["number"]) == ("ddim", 4 * 3)
+    ddpm("edit", "interpolate", picture, archive, "--sampler", "ddpm").refused(2, "ddpm adds more of it", "ddim")
+    found = ddpm("edit", "morph", archive, "--label", "0,1", "--frames", 3, "--json", "--seed", 1).done().json
+    assert (found["sampler"], found["number"]) == ("ddim", 9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("vary", "nowhere.png"), 3, ["nowhere.png"]),
+        (("vary", "picture.png", "--strength", 0), 2, ["strength"]),
+        (("vary", "picture.png", "--strength", 1.5), 2, ["strength"]),
+        (("vary", "picture.png", "--guidance", 2), 2, ["needs a class", "--label"]),
+        (("vary", "picture.png", "--label", "dog"), 2, ["dog"]),
+        (("vary", "picture.png", "--index", 1), 2, ["contradict"]),
+        (("vary", "picture.png", "--dataset", "mnist"), 2, ["contradict"]),
+        (("vary", "picture.png", "-o", "x.txt"), 2, ["x.txt"]),
+        (("vary", "picture.png", "-o", "x.png", "--format", "gif"), 2, ["x.png"]),
+        (("inpaint", "picture.png", "--mask", "nowhere.png"), 3, ["nowhere.png", "White"]),
+        (("inpaint", "picture.png", "--mask", "black.png"), 3, ["covers nothing"]),
+        (("interpolate", "picture.png"), 2, ["two or more"]),
+        (("interpolate", "--between", "1"), 2, ["two or more"]),
+        (("interpolate", "--between", "1,x"), 2, ["whole number"]),
+        (("interpolate", "--strength", 0.5), 2, ["images of your own"]),
+        (("interpolate", "picture.png", "--between", "0,1"), 2, ["--between"]),
+        (("morph",), 2, ["--label"]),
+        (("morph", "--label", "1"), 2, ["two classes"]),
+        (("morph", "--label", "1,7"), 2, ["out of range"]),
+        (("morph", "picture.png", "--label", "1"), 2, ["two classes"]),
+        (("morph", "picture.png", "--label", "0,1", "-n", 3), 2, ["--number"]),
+        (("morph", "--label", "0,1", "--strength", 0.5), 2, ["images of your own"]),
+    ],
+)
+@pytest.mark.usefixtures("picture")
+def test_bad_input_is_told_in_a_sentence(
+    ddpm: Any, cwd: Path, arguments: tuple[object, ...], code: int, words: list[str]
+) -> None:
+    Image.new("L", (SIDE, SIDE)).save(cwd / "black.png")
+    before = set(cwd.iterdir())
+    ddpm("edit", *arguments).refused(code, *words)
+    assert set(cwd.iterdir()) == before
+
+
+@pytest.mark.usefixtures("picture")
+def test_an_edit_cannot_be_drawn_again_without_its_image(ddpm: Any) -> None:
+    ddpm("edit", "vary", "picture.png", *QUICK, "-o", "x.png").done()
+    ddpm("sample", "--like", "x.png").refused(3, "made from other images (ddpm edit vary)")
