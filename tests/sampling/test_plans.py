@@ -6,7 +6,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ddpm_cli.config import ScheduleConfig, Spacing
@@ -57,6 +57,7 @@ def test_uniform_is_an_even_division_of_T_to_0_rounded(timesteps: int, steps: in
     assert times(Schedule(ScheduleConfig("linear", timesteps)), steps, "uniform") == expected
 
 
+@example("log-snr", 2, ScheduleConfig("sigmoid", 2), 0.0)  # where level 1 has a log-SNR of 1e-16
 @given(
     st.sampled_from(SPACINGS),
     st.integers(1, 3000),

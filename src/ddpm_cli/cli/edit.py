@@ -267,7 +267,8 @@ def morph(
         str | None,
         typer.Option(
             metavar="CLASSES",
-            help="From class to class, by number or name: 3,8, or 3,8,0; one, where the image's own is known.",
+            help="From class to class, by number or name: 3,8, or 3,8,0; one, where the image's own is known.  "
+            "[required]",
         ),
     ] = None,
     number: Annotated[

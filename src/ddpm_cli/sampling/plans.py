@@ -47,7 +47,9 @@ def plan(schedule: Schedule, steps: int, spacing: Spacing, noisiest: float = NOI
         first, last = float(schedule.log_snr[1]), float(schedule.log_snr[-1])
         start = max(noisiest, last) if first > noisiest else last
         # One level needs no step to it but the last: N steps visit N noisy levels and the clean one.
-        return [*one_by_one(schedule.level_of(np.unique(_spread(start, first, steps, spacing)))), schedule.level(0)]
+        levels = schedule.level_of(_spread(start, first, steps, spacing))
+        _, once = np.unique(levels.t, return_index=True)  # where rounding makes two of them one, they are merged
+        return [*one_by_one(Level(*(field[once[::-1]] for field in levels))), schedule.level(0)]
     top, i = schedule.timesteps, np.arange(steps + 1)
     match spacing:
         case "uniform":
