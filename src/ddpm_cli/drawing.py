@@ -124,12 +124,14 @@ class Drawing:
         images: uint8 (N, C, H, W).
         labels: the class of each; None where the model has none.
         walk: uint8 (S, n, C, H, W), the first n images after each step, x_T first; empty unless asked for.
+        estimates: likewise, the clean images that those of the walk were taken for; at the end the images themselves.
         times: the levels t of the walk, (S,).
     """
 
     images: Pixels
     labels: list[int] | None
     walk: Pixels
+    estimates: Pixels
     times: list[float]
 
     def columns(self, every: float) -> list[int]:
@@ -191,26 +193,29 @@ def collect(
     Raises:
         NumericsError: what came out is no image.
     """
-    pixels, walks, times = [], [], []
+    pixels, times = [], []
+    walks: list[Pixels] = []
+    estimates: list[Pixels] = []
     for start in range(0, count, model.batch_size):
         part = slice(start, min(start + model.batch_size, count))
         kept: list[Pixels] = []
+        taken: list[Pixels] = []
         for number, step in enumerate(walk(part)):
             if start < watched:
-                kept.append(_pixels(step)[: watched - start])
+                kept.append(_pixels(step.x)[: watched - start])
+                taken.append(_pixels(step.clean)[: watched - start])
             if start == 0:
                 times.append(float(step.level.t))
             progress(start * steps + number * (part.stop - start), count * steps)
         if kept:
             walks.append(np.stack(kept))
+            # What a step estimated, it estimated of the images before it.
+            estimates.append(np.stack([*taken[1:], kept[-1]]))
         check_images(step.x)
-        pixels.append(_pixels(step))
-    return Drawing(
-        np.concatenate(pixels),
-        None,
-        np.concatenate(walks, axis=1) if walks else np.empty((0, 0, *model.shape), np.uint8),
-        times,
-    )
+        pixels.append(_pixels(step.x))
+    none = np.empty((0, 0, *model.shape), np.uint8)
+    walked, guessed = (np.concatenate(parts, axis=1) if parts else none for parts in (walks, estimates))
+    return Drawing(np.concatenate(pixels), None, walked, guessed, times)
 
 
 def unlike(images: Pixels, info: Info) -> str | None:
@@ -228,8 +233,8 @@ def unlike(images: Pixels, info: Info) -> str | None:
     return f"these samples are unlike the images that the model learned: their mean is {found:.2f}, not {mean:.2f}"
 
 
-def _pixels(step: Step) -> Pixels:
-    return to_uint8(np.nan_to_num(step.x.float().cpu().numpy()))
+def _pixels(x: torch.Tensor) -> Pixels:
+    return to_uint8(np.nan_to_num(x.float().cpu().numpy()))
 
 
 def choose_labels(text: str, classes: Sequence[str], images: Sequence[int]) -> list[int]:

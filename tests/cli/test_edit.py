@@ -62,7 +62,7 @@ def test_an_edit_goes_into_every_format(ddpm: Any, cwd: Path, command: str, mode
     options = (*EVERY[command], *QUICK)
     assert ddpm("edit", command, *options).done().out.endswith("ed.png\n")
     (cwd / "many").mkdir()
-    for name in ("x.png", "x.gif", "x.npz", "many"):
+    for name in ("x.png", "x.gif", "x.apng", "x.npz", "many"):
         assert ddpm("edit", command, *options, "-o", name).done().out == f"{name}\n"
     images = images_of(cwd / "x.npz")["images"]
     assert images.shape[1:] == (SIDE, SIDE)
@@ -71,8 +71,9 @@ def test_an_edit_goes_into_every_format(ddpm: Any, cwd: Path, command: str, mode
     for path, image in zip(singly, images, strict=True):
         with Image.open(path) as one:
             np.testing.assert_array_equal(np.array(one), image)
-    with Image.open(cwd / "x.gif") as film:
-        assert film.n_frames > 2
+    for name in ("x.gif", "x.apng"):
+        with Image.open(cwd / name) as film:
+            assert film.n_frames > 2
     for path in (cwd / "x.png", singly[0]):
         about = text_of(path)
         assert about["edit"] == command

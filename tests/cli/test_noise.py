@@ -562,6 +562,27 @@ def test_a_failure_in_json_leaves_stdout_empty(ddpm: Any) -> None:
     assert json.loads(ddpm("noise", "--at", "0", "--json").done().out)["dataset"] == "mnist"
 
 
+# --- estimates -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("model")
+def test_what_a_model_takes_noisy_images_for(ddpm: Any, cwd: Path, photo: Path, model: Path) -> None:
+    from ddpm_cli import checkpoint
+
+    document = ddpm("noise", photo, "--view", "estimates", "--at", "0,300,900", "--seed", 3, "--json").done().json
+    assert [level["t"] for level in document["levels"]] == [0, 300, 900]
+    assert document["levels"][0]["error"] == pytest.approx(0, abs=1e-6)
+    assert document["levels"][2]["error"] > 0
+    with Image.open(cwd / "noise.png") as picture:
+        assert picture.text["model"] == checkpoint.read_info(model).id  # type: ignore[attr-defined]
+    for name, frames in (("x.gif", 61), ("x.apng", 61)):
+        ddpm("noise", photo, "--view", "estimates", "--seed", 3, "-o", name).done()
+        with Image.open(cwd / name) as film:
+            assert film.n_frames == frames
+    ddpm("noise", photo, "--view", "estimates", "-o", "x.npz").refused(2, "x.npz")
+    ddpm("noise", photo, "--view", "estimates", "--schedule", "linear").refused(2, "no meaning in the view estimates")
+
+
 # --- archives --------------------------------------------------------------------------------------------------------
 
 

@@ -175,6 +175,36 @@ def test_a_trajectory_and_an_animation_come_beside(ddpm: Any, cwd: Path) -> None
         assert film.n_frames == 21
 
 
+def test_estimates_stand_beside_the_way(ddpm: Any, cwd: Path) -> None:
+    common = ["-n", 5, "--sampler", "ddpm", "--steps", 20, "--seed", 1]
+    ddpm("sample", *common, "--trajectory", "x.png", "--animate", "x.apng", "-o", "plain.png").done()
+    ddpm("sample", *common, "--estimates", "--trajectory", "e.png", "--animate", "e.gif", "-o", "e.apng").done()
+    assert pixels_of(cwd / "e.png").shape != pixels_of(cwd / "x.png").shape
+    with Image.open(cwd / "x.apng") as plain, Image.open(cwd / "e.gif") as gif, Image.open(cwd / "e.apng") as film:
+        assert plain.n_frames == gif.n_frames == film.n_frames == 21
+        assert film.text["sampler"] == "ddpm"
+        assert gif.width > 1.9 * plain.width / 2
+        film.seek(20)  # at the end, an image is what it is taken for
+        last = np.array(film.convert("L"))
+        half = (last.shape[1] - 2) // 2
+        assert last[-30:, :half].std() > 0
+    ddpm("sample", *common, "--estimates").refused(2, "--estimates is for ways", "--trajectory")
+
+
+def test_what_an_image_is_taken_for_is_the_estimate_of_the_next_step(model: Path) -> None:
+    """Step k + 1 asks about the images of step k: by hand, along the walk of the model itself."""
+    from ddpm_cli import drawing
+    from ddpm_cli.pixels import to_uint8
+
+    ready = drawing.ready(model)
+    drawn = drawing.draw(ready.model, 3, range(4), watched=3)
+    steps = list(ready.model.walk(3, range(4)))
+    for k, (walk, taken) in enumerate(zip(drawn.walk, drawn.estimates, strict=True)):
+        after = steps[min(k + 1, len(steps) - 1)]
+        np.testing.assert_array_equal(walk, to_uint8(steps[k].x[:3].numpy()))
+        np.testing.assert_array_equal(taken, to_uint8((after.clean if k + 1 < len(steps) else after.x)[:3].numpy()))
+
+
 def test_a_trajectory_has_8_rows_whatever_the_batch_size(ddpm: Any, cwd: Path) -> None:
     for batch in (3, 64):
         options = ["--steps", 3, "--seed", 0, "--batch-size", batch, "--trajectory", f"{batch}.png"]

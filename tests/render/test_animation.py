@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_cli.render.animation import gif
+from ddpm_cli.render.animation import apng, gif
 
 
 def decoded(data: bytes, mode: str) -> tuple[list[np.ndarray], list[int]]:
@@ -47,6 +47,22 @@ def test_equal_neighbours_keep_their_time() -> None:
 def test_one_frame() -> None:
     shown, _ = decoded(gif([np.full((1, 4, 4), 7, np.uint8)]), "L")
     assert [image[0, 0] for image in shown] == [7]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_animated_png_is_exact_in_colour_too(channels: int) -> None:
+    frames = list(np.random.default_rng(0).integers(0, 256, (3, channels, 16, 16), np.uint8))
+    frames.append(frames[-1].copy())  # equal neighbours are stored once, and last as long as both
+    frames[3][0, 2, 2] ^= 255
+    data = apng(frames, milliseconds=80, hold=1200, text={"model": "some"})
+    assert data[:4] == b"\x89PNG"
+    shown, times = decoded(data, "L" if channels == 1 else "RGB")
+    assert times == [80, 80, 80, 1200]
+    for image, frame in zip(shown, frames, strict=True):
+        np.testing.assert_array_equal(image, frame[0] if channels == 1 else np.moveaxis(frame, 0, -1))
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.info["loop"] == 0
+        assert image.text == {"model": "some"}  # type: ignore[attr-defined]  # only PNGs have it
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -295,7 +295,8 @@ BatchSize = Annotated[
     ),
 ]
 Format = Annotated[
-    Literal["png", "gif", "npz"] | None, typer.Option("--format", help="Of the output.  [default: by its suffix]")
+    Literal["png", "gif", "apng", "npz"] | None,
+    typer.Option("--format", help="Of the output.  [default: by its suffix]"),
 ]
 
 
@@ -361,7 +362,8 @@ def is_typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-Written = Literal["png", "gif", "npz", "folder"]
+Written = Literal["png", "gif", "apng", "npz", "folder"]
+SUFFIXES = ("png", "gif", "apng", "npz")
 
 
 def output_format(output: str, asked: str | None) -> Written:
@@ -370,13 +372,13 @@ def output_format(output: str, asked: str | None) -> Written:
         return cast(Written, asked or "png")
     path_of(output)
     suffix = Path(output).suffix.lower().removeprefix(".")
-    if asked is not None and suffix != asked and suffix in ("png", "gif", "npz"):
+    if asked is not None and suffix != asked and suffix in SUFFIXES:
         raise UsageError(f"{output} is no .{asked}, which --format asks for", f"Name it so: -o NAME.{asked}")
     if asked is None and (Path(output).is_dir() or output.endswith(("/", os.sep))):
         return "folder"
-    if asked is None and suffix not in ("png", "gif", "npz"):
+    if asked is None and suffix not in SUFFIXES:
         found = f"ends in .{suffix}" if suffix else "has no suffix"
-        raise UsageError(f"{output} {found}, expected .png, .gif, .npz, or a folder with a slash at its end")
+        raise UsageError(f"{output} {found}, expected .png, .gif, .apng, .npz, or a folder with a slash")
     return cast(Written, asked or suffix)
 
 

@@ -29,6 +29,7 @@ VARIATIONS = 8
 STRENGTH = 0.6  # of the digits of MNIST, 93 % are still recognised as what they were: docs/samplers.md
 STRENGTH_BETWEEN = 0.5
 FRAMES = 10  # on a way, its ends included
+ANIMATED = 64  # images at most, in a film of their way
 ROWS = 4  # images that are led from class to class
 MASKS = ("left", "right", "top", "bottom", "centre")
 COVERED = 128  # grey, where a mask covers an image
@@ -93,7 +94,7 @@ _shares = o.with_options(_shared, own_first=True)
 Result = Annotated[
     str,
     typer.Option(
-        "--output", "-o", metavar="PATH", help="A .png, .gif, .npz, a folder with trailing /, or - for stdout."
+        "--output", "-o", metavar="PATH", help="A .png, .gif, .apng, .npz, a folder with trailing /, or - for stdout."
     ),
 ]
 
@@ -378,7 +379,7 @@ class _Job:
     @property
     def watched(self) -> int:
         """Results to keep every step of."""
-        return 64 if self.kind == "gif" else 0
+        return ANIMATED if self.kind in ("gif", "apng") else 0
 
     def pictures(self, image: str | None, dataset: str | None, index: str | None) -> "Pictures":
         """The images to change, in the model's shape."""
@@ -519,7 +520,7 @@ class _Job:
         """The results in the format asked for."""
         import numpy as np
 
-        from ddpm_cli.render.animation import gif
+        from ddpm_cli.render.animation import FILMS
         from ddpm_cli.render.grid import grid, trajectory
         from ddpm_cli.render.images import npz, png
 
@@ -527,12 +528,13 @@ class _Job:
         if self.kind == "npz":
             return npz(images, np.array([-1 if label is None else label for label in labels]))
         ways = not beside
-        if self.kind == "gif" and ways:
+        film = FILMS.get(self.kind)
+        if film is not None and ways:
             at_once = images.reshape(things, -1, *images.shape[1:])
             there = [grid(at_once[:, k]) for k in range(at_once.shape[1])]
-            return gif([*there, *there[-2:0:-1]], milliseconds=100, hold=100)
-        if self.kind == "gif":
-            return gif([grid(step) for step in changed.drawing.walk])
+            return film([*there, *there[-2:0:-1]], milliseconds=100, hold=100)
+        if film is not None:
+            return film([grid(step) for step in changed.drawing.walk])
         if len(images) == 1:
             return png(images[0], text)
         columns = [pixels for _, pixels in beside] + [table[:, k] for k in range(table.shape[1])]

@@ -1,11 +1,11 @@
 """``ddpm noise``: the forward process on images, in one dimension, and its posterior, as pictures and numbers.
 
-Only the view of the posterior asks a model, and only it imports torch.
+Only the views of the posterior and of estimates ask a model, and only they import torch.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 import typer
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ddpm_cli.sampling import DiffusionModel
     from ddpm_cli.schedule import Schedule
 
-View = Literal["strip", "density", "posterior"]
+View = Literal["strip", "estimates", "density", "posterior"]
 AT = "0,5%,25%,50%,75%,100%"  # the report's
 AT_POSTERIOR = "5%,25%,50%,75%"
 MOST = 6  # levels in the view posterior: a panel each
@@ -35,6 +35,7 @@ LARGEST = 256  # pixels: beyond, images side by side are too large to be seen at
 OF_IMAGES = ("image", "dataset", "index", "at", "image_size", "data_dir", "offline")
 FOREIGN: dict[View, tuple[str, ...]] = {
     "strip": ("model", "pixel"),
+    "estimates": ("schedule", "timesteps", "beta_start", "beta_end", "zero_terminal_snr", "process", "kind", "pixel"),
     "density": (*OF_IMAGES, "process", "kind", "model", "pixel"),
     "posterior": ("schedule", "timesteps", "beta_start", "beta_end", "zero_terminal_snr", "process", "kind"),
 }
@@ -78,8 +79,8 @@ def noise(
     view: Annotated[
         View,
         typer.Option(
-            help="Images side by side (strip); a density in one dimension, to N(0, 1) and back (density); "
-            "the true posterior beside that of --model, for one pixel (posterior)."
+            help="Images side by side (strip), above what --model takes each for (estimates); a density in one "
+            "dimension, to N(0, 1) and back (density); the true posterior beside the model's, for a pixel (posterior)."
         ),
     ] = "strip",
     model: o.Model = None,
@@ -103,7 +104,7 @@ def noise(
             "--output",
             "-o",
             metavar="PATH",
-            help="A .png, a .gif of the way, a .npz, a folder with trailing / for a PNG a level, or - for stdout.",
+            help="A .png, a .gif or .apng of the way, .npz, a folder with trailing / for a PNG a level, or -, stdout.",
         ),
     ] = "noise.png",
     file_format: o.Format = None,
@@ -124,7 +125,8 @@ def noise(
     out.check_dash(output)
     _refuse_foreign(context, view)
     form = o.output_format(output, file_format)
-    if view != "strip" and form != "png":
+    forms = {"strip": get_args(o.Written), "estimates": ("png", "gif", "apng")}.get(view, ("png",))
+    if form not in forms:
         raise UsageError(f"the {view} is a .png, found {output}", f"ddpm noise --view {view} -o {view}.png")
     if output != "-":
         files.check_place(Path(output), may_be_folder=form == "folder")
@@ -132,6 +134,8 @@ def noise(
     source = Source(image, dataset, index, image_size, data_dir, offline, out, "ddpm noise")
     if view == "posterior":
         made, about = _posterior(source, model, at, pixel, chosen)
+    elif view == "estimates":
+        made, about = _estimates(source, model, at, form, chosen)
     else:
         noisy = Schedule(ScheduleConfig(schedule, timesteps, beta_start, beta_end, zero_terminal_snr=zero_terminal_snr))
         if noisy.warning:
@@ -178,7 +182,7 @@ def _strip(source: Source, at: str | None, way: _Way, form: o.Written, output: s
     from ddpm_cli import noising
 
     out, timesteps = source.out, way.schedule.timesteps
-    if form == "gif" and at is None:
+    if form in ("gif", "apng") and at is None:
         marks = [noising.Mark(t, f"t = {t:.0f}") for t in noising.evenly(timesteps, FRAMES)]
     else:
         marks = noising.marks(AT if at is None else at, timesteps)
@@ -285,8 +289,8 @@ def _rendered(
     match form:
         case "npz":
             return render.archive(results[-1], pictures.numbers, pictures.labels)
-        case "gif":
-            return render.film(results, captions)
+        case "gif" | "apng":
+            return render.film(results, captions, form)
         case "png":
             return png(render.strip(results, captions, _heading(about)), about)
     # A folder: a PNG a level, at the images' own size, in the order of the levels asked for.
@@ -323,6 +327,61 @@ def _density(schedule: "Schedule", seed: int, out: Output) -> Made:
     return density_figure(flow, f"Schedule {schedule.config.kind}, T = {schedule.timesteps}"), about
 
 
+# --- estimates ------------------------------------------------------------------------------------------------------
+
+
+def _estimates(source: Source, name: str | None, at: str | None, form: o.Written, seed: int) -> Made:
+    """Images on their way to noise, and the clean images that a model takes them for."""
+    import numpy as np
+
+    from ddpm_cli import noising
+    from ddpm_cli.pixels import from_uint8, to_uint8
+    from ddpm_cli.render.animation import FILMS
+    from ddpm_cli.render.images import png
+    from ddpm_cli.render.walks import frames, sheet
+
+    model, about = _model(name, source.out)
+    pictures = source.read(to_shape(model.shape, crop=source.image is not None))
+    timesteps = model.schedule.timesteps
+    if form != "png" and at is None:
+        marks = [noising.Mark(t, f"t = {t:.0f}") for t in noising.evenly(timesteps, FRAMES)]
+    else:
+        marks = noising.marks(at or AT, timesteps)
+    with source.out.progress("noising", "steps") as live:
+        noised = noising.noised(
+            pictures.pixels,
+            pictures.numbers,
+            model.schedule,
+            [mark.t for mark in marks],
+            process="closed-form",
+            noise="gaussian",
+            seed=seed,
+            progress=live,
+        )
+    same = pictures.labels is not None and pictures.classes == model.classes
+    labels = pictures.labels if same and pictures.labels is not None else [None] * len(pictures.pixels)
+    taken, errors = np.empty_like(noised.x), []
+    for k, mark in enumerate(marks):
+        for n, label in enumerate(labels):
+            # Below level 1 there is no question to ask: what is left of the noise is not seen.
+            asks = mark.t >= 1
+            x = noised.x[k, n].astype(np.float64)
+            taken[k, n] = model.estimate(x, model.schedule.level(mark.t), label) if asks else x
+        errors.append(float(np.sqrt(np.mean((taken[k] - from_uint8(pictures.pixels)) ** 2))))
+    x_t, estimates, captions = to_uint8(noised.x), to_uint8(taken), [mark.caption for mark in marks]
+    told = [{"t": mark.t, "error": error} for mark, error in zip(marks, errors, strict=True)]
+    document = {**pictures.source, **about, "levels": told}
+    if form == "png":
+        text = {
+            "software": f"ddpm-cli {__version__}",
+            "model": about["model"],
+            "seed": str(seed),
+            "levels": ",".join(f"{mark.t:.10g}" for mark in marks),
+        }
+        return png(sheet(x_t, estimates, captions), text), document
+    return FILMS[form](frames(x_t, estimates, captions)), document
+
+
 # --- posterior ------------------------------------------------------------------------------------------------------
 
 
@@ -333,6 +392,11 @@ def _posterior(source: Source, name: str | None, at: str | None, where: str | No
     from ddpm_cli.render.illustrations import posterior_figure
 
     model, about = _model(name, source.out)
+    if model.denoiser.learned_variance:
+        raise UsageError(
+            f"model {about['name']} has learned its variance, and this view shows the fixed one",
+            "Name another: --model",
+        )
     pictures = source.read(to_shape(model.shape, crop=source.image is not None))
     if len(pictures.numbers) > 1:
         raise UsageError("the view posterior shows one image", f"Give one --index: {pictures.numbers[0]}")
@@ -354,11 +418,7 @@ def _posterior(source: Source, name: str | None, at: str | None, where: str | No
 
 def _model(name: str | None, out: Output) -> "tuple[DiffusionModel, dict[str, Any]]":
     """The model that is meant, on the CPU in float32, since it is asked a few times only; and what to tell of it."""
-    found, info = named(name, out)
-    if info.network.learned_variance:
-        raise UsageError(
-            f"model {found.name} has learned its variance, and this view shows the fixed one", "Name another: --model"
-        )
+    found, _ = named(name, out)
     from ddpm_cli import checkpoint
 
     model, info = checkpoint.load(found.path)

@@ -17,7 +17,6 @@ from ddpm_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from ddpm_cli.drawing import Drawing
-    from ddpm_cli.pixels import Pixels
     from ddpm_cli.provenance import Origin
     from ddpm_cli.sampling import DiffusionModel
 
@@ -36,7 +35,10 @@ def sample(
     output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", metavar="PATH", help="A .png grid, .gif, .npz, a folder with trailing /, or - for stdout."
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="A .png grid, a .gif or .apng of the way, .npz, a folder with trailing /, or - for stdout.",
         ),
     ] = "samples.png",
     file_format: o.Format = None,
@@ -99,8 +101,12 @@ def sample(
         ),
     ] = None,
     animate: Annotated[
-        Path | None, o.file_option("Also an animated GIF from noise to images.  [default: none]")
+        Path | None, o.file_option("Also an animated .gif or .apng from noise to images.  [default: none]")
     ] = None,
+    estimates: Annotated[
+        bool,
+        typer.Option("--estimates", help="On all of these ways, beside x_t, the clean image that it is taken for."),
+    ] = False,
     weights: o.Weights = None,
     like: Annotated[
         Path | None,
@@ -121,7 +127,10 @@ def sample(
     if output != "-":
         files.check_place(Path(output), may_be_folder=kind == "folder")
     o.check_file(trajectory, "--trajectory", ".png")
-    o.check_file(animate, "--animate", ".gif")
+    o.check_file(animate, "--animate", ".gif", ".apng")
+    ways = kind in ("gif", "apng") or trajectory or animate
+    if estimates and not ways:
+        raise UsageError("--estimates is for ways from noise to images", "Ask for one: --trajectory walk.png")
     changes: dict[str, Any] = {
         "steps": steps,
         "eta": eta,
@@ -153,19 +162,21 @@ def sample(
     loaded = ready.model
     if like is None and label is not None:
         labels = drawing.choose_labels(label, loaded.classes, images)
-    watched = max(ROWS if trajectory else 0, ANIMATED if animate or kind == "gif" else 0)
+    watched = max(ROWS if trajectory else 0, ANIMATED if animate or kind in ("gif", "apng") else 0)
     begun = time.perf_counter()
     with out.progress("sampling", "image steps") as live:
         drawn = drawing.draw(loaded, chosen, images, labels, watched, live)
     seconds = time.perf_counter() - begun
     about = provenance(ready, chosen, images)
     written = {"output": Path(output)}
-    for name, path, picture in (("trajectory", trajectory, _walk), ("animation", animate, _film)):
-        if path is not None:
-            files.write_bytes(path, picture(drawn, about))
-            written[name] = path
+    if trajectory is not None:
+        files.write_bytes(trajectory, _walk(drawn, about, estimates))
+        written["trajectory"] = trajectory
+    if animate is not None:
+        files.write_bytes(animate, _film(drawn, about, estimates, animate.suffix.lower().removeprefix(".")))
+        written["animation"] = animate
     told = {"like": _alike(drawn, like)} if like is not None else {}  # before it may be written over
-    _write(drawn, Path(output), kind, about, out)
+    _write(drawn, Path(output), kind, about, estimates, out)
     out.document({**written, **about, **_numbers(images[0], drawn, loaded, seconds), **told})
     if output != "-":
         out.result("\n".join(str(path) for path in written.values()))
@@ -234,7 +245,9 @@ def _why_apart(like: Path | None, apart: int | None) -> str:
     return f"{apart} grey levels apart from {like} at most: it was drawn on another device, or by another version"
 
 
-def _write(drawn: "Drawing", output: Path, kind: o.Written, about: Mapping[str, Any], out: Output) -> None:
+def _write(
+    drawn: "Drawing", output: Path, kind: o.Written, about: Mapping[str, Any], estimates: bool, out: Output
+) -> None:
     """Write the images in one of the formats."""
     from ddpm_cli.provenance import as_text
     from ddpm_cli.render.grid import grid
@@ -254,8 +267,8 @@ def _write(drawn: "Drawing", output: Path, kind: o.Written, about: Mapping[str, 
             import numpy as np
 
             data = npz(drawn.images, np.array(drawn.labels) if drawn.labels is not None else None)
-        case "gif":
-            data = _film(drawn, about)
+        case "gif" | "apng":
+            data = _film(drawn, about, estimates, kind)
     out.save(output, data)
 
 
@@ -263,27 +276,31 @@ def _labels(drawn: "Drawing", which: slice) -> dict[str, str]:
     return {"label": ",".join(map(str, drawn.labels[which]))} if drawn.labels is not None else {}
 
 
-def _walk(drawn: "Drawing", about: Mapping[str, Any]) -> bytes:
-    """The first samples on their way: a row each, a column every so many levels."""
+def _walk(drawn: "Drawing", about: Mapping[str, Any], estimates: bool) -> bytes:
+    """The first samples on their way: a row each, or two with estimates, a column every so many levels."""
     from ddpm_cli.provenance import as_text
-    from ddpm_cli.render.grid import trajectory
     from ddpm_cli.render.images import png
+    from ddpm_cli.render.walks import sheet
 
     columns = drawn.columns(COLUMN_EVERY)
     captions = [f"t = {drawn.times[column]:.0f}" for column in columns]
-    return png(trajectory(drawn.walk[columns, :ROWS], captions), as_text(about))
+    rows = slice(ROWS // 2 if estimates else ROWS)
+    beside = drawn.estimates[columns, rows] if estimates else None
+    return png(sheet(drawn.walk[columns, rows], beside, captions), as_text(about))
 
 
-def _film(drawn: "Drawing", _: Mapping[str, Any]) -> bytes:
+def _film(drawn: "Drawing", about: Mapping[str, Any], estimates: bool, kind: str) -> bytes:
     """The samples on their way, in time."""
     import numpy as np
 
-    from ddpm_cli.render.animation import gif
-    from ddpm_cli.render.grid import grid
+    from ddpm_cli.provenance import as_text
+    from ddpm_cli.render.animation import apng, gif
+    from ddpm_cli.render.walks import frames
 
     moments = np.unique(np.linspace(0, len(drawn.walk) - 1, FRAMES).astype(int))
-    frames: list[Pixels] = [grid(drawn.walk[moment], scale=2) for moment in moments]
-    return gif(frames)
+    captions = [f"t = {drawn.times[moment]:.0f}" for moment in moments]
+    pictures = frames(drawn.walk[moments], drawn.estimates[moments] if estimates else None, captions)
+    return gif(pictures) if kind == "gif" else apng(pictures, text=as_text(about))
 
 
 def _numbers(first: int, drawn: "Drawing", model: "DiffusionModel", seconds: float) -> dict[str, Any]:

@@ -1,14 +1,15 @@
-"""Pictures that move: an animated GIF, which every browser, chat and slide shows without a player.
+"""Pictures that move: an animated GIF, which every browser, chat and slide shows without a player, or an animated PNG.
 
-Invariant: grey frames are exact; a colour frame is as near as a palette of 256 colours of its own allows.
+Invariant: grey frames are exact, as are all frames of a PNG; a colour frame of a GIF is as near as a palette of 256
+colours of its own allows.
 """
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from ddpm_cli.pixels import Pixels
-from ddpm_cli.render.images import to_pillow
+from ddpm_cli.render.images import png_text, to_pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -29,6 +30,27 @@ def gif(frames: Sequence[Pixels], milliseconds: int = 60, hold: int = 1500) -> b
     # optimize=False: palettes trimmed to the greys in use are legal, but Pillow 13 reads such frames back shifted.
     first.save(buffer, "gif", save_all=True, append_images=rest, duration=durations, loop=0, optimize=False)
     return buffer.getvalue()
+
+
+def apng(
+    frames: Sequence[Pixels], milliseconds: int = 60, hold: int = 1500, text: Mapping[str, str] | None = None
+) -> bytes:
+    """An animated PNG that loops for ever, exact in colour too; arguments as for :func:`gif`.
+
+    Args:
+        text: where it comes from, as for :func:`ddpm_cli.render.images.png`.
+    """
+    first, *rest = [to_pillow(frame) for frame in frames]
+    durations = [milliseconds] * len(rest) + [hold]
+    buffer = io.BytesIO()
+    first.save(
+        buffer, "png", save_all=True, append_images=rest, duration=durations, loop=0, pnginfo=png_text(text or {})
+    )
+    return buffer.getvalue()
+
+
+Film = Literal["gif", "apng"]
+FILMS: Mapping[str, Callable[..., bytes]] = {"gif": gif, "apng": apng}
 
 
 def _indexed(picture: Pixels) -> "PillowImage":

@@ -14,6 +14,7 @@ from ddpm_cli.pixels import Pixels
 
 if TYPE_CHECKING:
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -39,14 +40,19 @@ def png(picture: Pixels, text: Mapping[str, str] | None = None) -> bytes:
         text: where the picture comes from, written in this order as text chunks: ``tEXt``, or ``iTXt`` where a value
             does not fit Latin-1. Keys are 1 to 79 Latin-1 characters.
     """
+    buffer = io.BytesIO()
+    to_pillow(picture).save(buffer, "png", pnginfo=png_text(text or {}))
+    return buffer.getvalue()
+
+
+def png_text(text: Mapping[str, str]) -> "PngInfo":
+    """Text chunks as Pillow writes them, in their order."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    for key, value in (text or {}).items():
+    for key, value in text.items():
         info.add_text(key, value)
-    buffer = io.BytesIO()
-    to_pillow(picture).save(buffer, "png", pnginfo=info)
-    return buffer.getvalue()
+    return info
 
 
 def npz(images: Pixels, labels: NDArray[np.integer[Any]] | None = None, **beside: NDArray[Any]) -> bytes:

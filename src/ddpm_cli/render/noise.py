@@ -11,7 +11,7 @@ from ddpm_cli import data
 from ddpm_cli.forward import q_sample
 from ddpm_cli.noising import Noised
 from ddpm_cli.pixels import Pixels, from_uint8, to_uint8
-from ddpm_cli.render.animation import gif
+from ddpm_cli.render.animation import FILMS, Film
 from ddpm_cli.render.grid import annotated, captioned, enlarged, grid, trajectory
 from ddpm_cli.render.images import channels_last, npz
 from ddpm_cli.schedule import Floats, Schedule
@@ -53,12 +53,12 @@ def strip(results: Sequence[Noised], captions: Sequence[str], heading: str = "")
     return captioned(picture, heading) if heading and picture.shape[2] >= ROOM else picture
 
 
-def film(results: Sequence[Noised], captions: Sequence[str]) -> bytes:
-    """The levels in time, an animated GIF; arguments as for :func:`strip`."""
+def film(results: Sequence[Noised], captions: Sequence[str], kind: Film = "gif") -> bytes:
+    """The levels in time, an animated GIF or PNG; arguments as for :func:`strip`."""
     frames = [_frame([result.only(k) for result in results], caption) for k, caption in enumerate(captions)]
     width = max(picture.shape[2] for picture in frames)
     even = [np.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2])), mode="edge") for p in frames]
-    return gif(even, milliseconds=max(SMOOTH, min(SLOW, FILM // len(even))))
+    return FILMS[kind](even, milliseconds=max(SMOOTH, min(SLOW, FILM // len(even))))
 
 
 def _frame(results: Sequence[Noised], caption: str) -> Pixels:

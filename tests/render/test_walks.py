@@ -1,0 +1,63 @@
+"""Ways between noise and image: every tile keeps its pixels, and stands where it is said to stand."""
+
+import numpy as np
+import pytest
+
+from ddpm_cli.pixels import Pixels
+from ddpm_cli.render.walks import frames, sheet
+
+
+def tiles(picture: Pixels, tile: Pixels) -> list[tuple[int, int]]:
+    """Where an enlarged tile is in a picture, top and left; its pixels are unlike anything else."""
+    _, height, width = picture.shape
+    for scale in range(1, 9):
+        large = tile.repeat(scale, axis=1).repeat(scale, axis=2)
+        _, h, w = large.shape
+        found = [
+            (top, left)
+            for top in range(height - h + 1)
+            for left in np.flatnonzero(picture[0, top, : width - w + 1] == large[0, 0, 0])
+            if np.array_equal(picture[:, top : top + h, left : left + w], large)
+        ]
+        if found:
+            return found
+    return []
+
+
+@pytest.fixture
+def ways() -> tuple[Pixels, Pixels]:
+    """Three moments of two images, and what they are taken for."""
+    x, estimates = np.random.default_rng(0).integers(0, 256, (2, 3, 2, 1, 12, 12), np.uint8)
+    return x, estimates
+
+
+def test_an_estimate_stands_below_what_it_was_made_of(ways: tuple[Pixels, Pixels]) -> None:
+    x, estimates = ways
+    picture = sheet(x, estimates, ["t = 9", "t = 5", "t = 0"])
+    for moment in range(3):
+        for image in range(2):
+            (above,) = tiles(picture, x[moment, image])
+            (below,) = tiles(picture, estimates[moment, image])
+            assert above[1] == below[1]
+            assert 0 < below[0] - above[0] < picture.shape[1] / 4
+    heights = [tiles(picture, x[0, image])[0][0] for image in range(2)]
+    assert heights[0] < tiles(picture, estimates[0, 0])[0][0] < heights[1]
+
+
+def test_a_frame_has_both_of_one_moment_side_by_side(ways: tuple[Pixels, Pixels]) -> None:
+    x, estimates = ways
+    found = frames(x, estimates, ["t = 9", "t = 5", "t = 0"])
+    assert len(found) == 3
+    assert len({picture.shape for picture in found}) == 1
+    for moment, picture in enumerate(found):
+        for image in range(2):
+            ((top, left),) = tiles(picture, x[moment, image])
+            ((same, right),) = tiles(picture, estimates[moment, image])
+            assert top == same
+            assert left < picture.shape[2] / 2 <= right
+
+
+def test_without_estimates_there_are_the_images_alone(ways: tuple[Pixels, Pixels]) -> None:
+    x, estimates = ways
+    for picture in (sheet(x, None, ["a", "b", "c"]), *frames(x, None, ["a", "b", "c"])):
+        assert not any(tiles(picture, tile) for tile in estimates.reshape(-1, 1, 12, 12))
