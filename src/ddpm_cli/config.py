@@ -387,6 +387,9 @@ class SamplerConfig:
         return self.variance or ("learned" if learned else "small")
 
 
+# Times that repainting makes each step: docs/editing.md has what more of them bring, and cost.
+INPAINT_ROUNDS = 5
+
 # name -> default number of steps (None: all T), default spacing, what it is
 SAMPLERS: dict[Sampler, tuple[int | None, Spacing, str]] = {
     "ddpm": (None, "uniform", "ancestral sampling (Ho et al. 2020)"),

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm_cli.config import INPAINT_ROUNDS
 from ddpm_cli.drawing import LEAST, Drawing, Ready, collect
 from ddpm_cli.errors import UsageError
 from ddpm_cli.pixels import Pixels, from_uint8
@@ -92,7 +93,7 @@ def inpaint(
     labels: Sequence[int | None],
     count: int,
     seed: int,
-    rounds: int = edits.ROUNDS,
+    rounds: int = INPAINT_ROUNDS,
     watched: int = 0,
     progress: Progress = _silent,
 ) -> Changed:

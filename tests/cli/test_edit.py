@@ -225,3 +225,25 @@ def test_bad_input_is_told_in_a_sentence(
 def test_an_edit_cannot_be_drawn_again_without_its_image(ddpm: Any) -> None:
     ddpm("edit", "vary", "picture.png", *QUICK, "-o", "x.png").done()
     ddpm("sample", "--like", "x.png").refused(3, "made from other images (ddpm edit vary)")
+
+
+def test_classes_are_dealt_to_images_of_several_files_in_turn(ddpm: Any, cwd: Path, picture: Path) -> None:
+    options = ("--frames", 2, "--seed", 1, "--sampler", "ddim", "--steps", 3, "-o")
+    ddpm("edit", "interpolate", picture, picture, "--label", "0,1", *options, "x.npz").done()
+    ddpm("edit", "interpolate", picture, picture, "--label", "0", *options, "y.npz").done()
+    both, one = (images_of(cwd / name)["images"] for name in ("x.npz", "y.npz"))
+    np.testing.assert_array_equal(both[0], one[0])
+    assert not np.array_equal(both[1], one[1])
+
+
+def test_guidance_that_has_nothing_to_lead_to_is_left_out_and_not_told(
+    ddpm: Any, cwd: Path, picture: Path, save_model: Any, home: Path
+) -> None:
+    from ddpm_cli.config import SamplerConfig
+
+    save_model(home / "models" / "guided.safetensors", sampler=SamplerConfig("ddim", steps=3, guidance=2.0))
+    common = ("--model", "guided", "-n", 1, "--seed", 1, "--json", "-o", "x.png")
+    document = ddpm("edit", "vary", picture, *common).done().json
+    assert document["guidance"] == 1
+    assert text_of(cwd / "x.png")["guidance"] == "1"
+    assert ddpm("edit", "vary", picture, "--label", 1, *common).done().json["guidance"] == 2

@@ -15,6 +15,7 @@ from ddpm_cli.cli._images import Source, refuse_two_sources, to_shape, whole
 from ddpm_cli.cli._models import guide as guide_of
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output, duration
+from ddpm_cli.config import INPAINT_ROUNDS
 from ddpm_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -123,12 +124,12 @@ def vary(
 
     job = _Job.prepared(context, "vary", output)
     pictures = job.pictures(image, dataset, index)
-    labels = job.labels(pictures, label)
+    labels = job.labels([pictures], label)
+    job = job.guiding(labels)
     changed = job.run(
         lambda model, seed, live: editing.vary(
             model, pictures.pixels, labels, number, strength, seed, job.watched, live
-        ),
-        labels,
+        )
     )
     job.tell(
         changed,
@@ -161,7 +162,7 @@ def inpaint(
         typer.Option(
             min=1, max=100, metavar="N", help="Times each step is made, so that new and old fit; 1: once, and fast."
         ),
-    ] = 5,
+    ] = INPAINT_ROUNDS,
     label: Label = None,
     output: Result = "inpainted.png",
     **_: Any,
@@ -178,12 +179,12 @@ def inpaint(
     job = _Job.prepared(context, "inpaint", output)
     pictures = job.pictures(image, dataset, index)
     covered = _mask(mask, job.ready.model.shape)
-    labels = job.labels(pictures, label)
+    labels = job.labels([pictures], label)
+    job = job.guiding(labels)
     changed = job.run(
         lambda model, seed, live: editing.inpaint(
             model, pictures.pixels, covered, labels, number, seed, rounds, job.watched, live
-        ),
-        labels,
+        )
     )
     left = np.where(covered > 0, np.uint8(COVERED), pictures.pixels)
     job.tell(
@@ -233,13 +234,10 @@ def interpolate(
     if own:
         named_images: list[str | None] = list(images) if images else [None]
         found = [job.pictures(each, dataset, index) for each in named_images]
-        pixels, about = (
-            _together(found),
-            found[0].source if len(found) == 1 else {"image": [Path(i) for i in images or ()]},
-        )
-        labels = [each for one in found for each in job.labels(one, label)]
-        ends = [editing.End(k, each) for k, each in enumerate(labels)]
-        about = {"strength": strength, **about}
+        pixels = _together(found)
+        about = {"strength": strength}
+        about |= found[0].source if len(found) == 1 else {"image": [Path(name) for name in images or ()]}
+        ends = [editing.End(k, each) for k, each in enumerate(job.labels(found, label))]
     else:
         numbers = [whole(word, "--between") for word in between.split(",")]
         pixels, about = None, {"between": numbers}
@@ -300,7 +298,7 @@ def morph(
     about: dict[str, Any]
     if own:
         pictures = job.pictures(image, dataset, index)
-        known = job.labels(pictures, None)
+        known = job.labels([pictures], None)
         paths = [[mine, *path] if len(path) == 1 and mine is not None else path for mine in known]
         about, numbers, pixels = {"strength": strength, **pictures.source}, range(len(known)), pictures.pixels
     else:
@@ -402,15 +400,17 @@ class _Job:
 
         return choose_labels(text, self.ready.model.classes, range(text.count(",") + 1))
 
-    def labels(self, pictures: "Pictures", text: str | None) -> list[int | None]:
+    def labels(self, found: "Sequence[Pictures]", text: str | None) -> list[int | None]:
         """The classes of images: as asked, else as their set says where it has the model's classes, else not known."""
-        count, model = len(pictures.pixels), self.ready.model
+        classes = self.ready.model.classes
         if text is not None:
-            chosen = self.classes(text)
+            chosen, count = self.classes(text), sum(len(each.pixels) for each in found)
             return [chosen[k % len(chosen)] for k in range(count)]
-        if pictures.labels is None or not model.classes or pictures.classes != model.classes:
-            return [None] * count
-        return list(pictures.labels)
+        known: list[int | None] = []
+        for each in found:
+            same = each.labels is not None and classes and each.classes == classes
+            known += each.labels if same and each.labels is not None else [None] * len(each.pixels)
+        return known
 
     def seed_labels(self, numbers: Sequence[int], text: str | None) -> list[int | None]:
         """The classes of images of the seed: as asked, else as ``ddpm sample`` has them."""
@@ -421,19 +421,27 @@ class _Job:
             return list(choose_labels(text, model.classes, numbers))
         return list(model.labels(self.seed, numbers)) if model.classes else [None] * len(numbers)
 
+    def guiding(self, labels: Sequence[int | None]) -> "_Job":
+        """This job, without the guidance that the model has by default where no class is known to lead to.
+
+        Raises:
+            UsageError: somebody typed it.
+        """
+        model = self.ready.model
+        if model.sampler.guidance == 1 or model.guide is not None or any(label is not None for label in labels):
+            return self
+        if o.is_typed(self.context, "guidance"):
+            raise UsageError("guidance needs a class to lead to, and none is known", "Name it: --label 7")
+        unguided = replace(model, sampler=model.sampler.changed(None, {"guidance": 1.0}))
+        return replace(self, ready=replace(self.ready, model=unguided))
+
     def run(
-        self,
-        change: "Callable[[DiffusionModel, int, Callable[[int, int], None]], Changed]",
-        labels: Sequence[int | None],
+        self, change: "Callable[[DiffusionModel, int, Callable[[int, int], None]], Changed]"
     ) -> "tuple[Changed, float]":
         """Change the images; also the seconds it took."""
         from ddpm_cli import editing
 
         model = editing.for_few(self.ready)
-        if model.sampler.guidance != 1 and model.guide is None and all(label is None for label in labels):
-            if o.is_typed(self.context, "guidance"):
-                raise UsageError("guidance needs a class to lead to, and none is known", "Name it: --label 7")
-            model = replace(model, sampler=model.sampler.changed(None, {"guidance": 1.0}))
         begun = time.perf_counter()
         with self.out.progress("editing", "image steps") as live:
             return change(model, self.seed, live), time.perf_counter() - begun
@@ -450,11 +458,9 @@ class _Job:
         """Lead so many things along some ways each, and tell of it."""
         from ddpm_cli import editing
 
-        labels = [end.label for leg in legs for end in leg]
-        changed = self.run(
-            lambda model, seed, live: editing.ways(model, legs, frames, seed, pixels, strength, live), labels
-        )
-        self.tell(changed, {**about, "frames": frames}, [None] * len(legs) * frames, [], len(legs), things)
+        job = self.guiding([end.label for leg in legs for end in leg])
+        changed = job.run(lambda model, seed, live: editing.ways(model, legs, frames, seed, pixels, strength, live))
+        job.tell(changed, {**about, "frames": frames}, [None] * len(legs) * frames, [], len(legs), things)
 
     def tell(
         self,
