@@ -218,8 +218,8 @@ def collect(
     return Drawing(np.concatenate(pixels), None, walked, guessed, times)
 
 
-def unlike(images: Pixels, info: Info) -> str | None:
-    """What is wrong with samples at first sight: they are far brighter or darker than the data; None: nothing is.
+def unlike(images: Pixels, info: Info, what: str = "samples") -> str | None:
+    """What is wrong at first sight: images are far brighter or darker than the data; None: nothing is.
 
     Far is a standard deviation of the data's pixels, which no choice of labels comes near to. Too much guidance does
     it, and too little training.
@@ -230,7 +230,7 @@ def unlike(images: Pixels, info: Info) -> str | None:
     found = float(from_uint8(images).mean())
     if abs(found - mean) <= std:
         return None
-    return f"these samples are unlike the images that the model learned: their mean is {found:.2f}, not {mean:.2f}"
+    return f"these {what} are unlike the images that the model learned: their mean is {found:.2f}, not {mean:.2f}"
 
 
 def _pixels(x: torch.Tensor) -> Pixels:

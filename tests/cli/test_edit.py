@@ -95,6 +95,17 @@ def test_the_same_seed_gives_the_same_bytes(ddpm: Any, cwd: Path, command: str) 
     assert (cwd / "a.png").read_bytes() != (cwd / "c.png").read_bytes()
 
 
+def test_an_image_of_the_wrong_brightness_is_told(ddpm: Any, cwd: Path, save_model: Any, home: Path) -> None:
+    save_model(home / "models" / "dark.safetensors", data={"name": "dark", "images": 9, "mean": -0.7, "std": 0.6})
+    options = ("--model", "dark", "-n", 1, *QUICK)
+    Image.new("L", (SIDE, SIDE), 230).save(cwd / "bright.png")
+    found = ddpm("edit", "vary", "bright.png", *options).done()
+    assert "these images are unlike the images that the model learned" in found.err
+    assert "1 image in" in found.err
+    Image.new("L", (SIDE, SIDE), 30).save(cwd / "dark.png")
+    assert "unlike" not in ddpm("edit", "vary", "dark.png", *options).done().err.split("network evaluations")[0]
+
+
 def test_a_single_result_is_the_bare_image(ddpm: Any, cwd: Path, picture: Path, mask: Path) -> None:
     ddpm("edit", "inpaint", picture, "--mask", mask, "-n", 1, *QUICK, "-o", "one.png").done()
     with Image.open(cwd / "one.png") as found, Image.open(picture) as before:

@@ -242,6 +242,11 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
+def counted(images: int) -> str:
+    """How many images, in words that fit their number."""
+    return f"{images:,} image{'s' if images != 1 else ''}"
+
+
 def duration(seconds: float) -> str:
     """A time for people: 45 s, 3 min, 2 h 05 min."""
     if seconds < 90:

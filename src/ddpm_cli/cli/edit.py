@@ -14,7 +14,7 @@ from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._images import Source, refuse_two_sources, to_shape, whole
 from ddpm_cli.cli._models import guide as guide_of
 from ddpm_cli.cli._models import named
-from ddpm_cli.cli._output import Output, duration
+from ddpm_cli.cli._output import Output, counted, duration
 from ddpm_cli.config import INPAINT_ROUNDS
 from ddpm_cli.errors import DataError, UsageError
 
@@ -392,7 +392,13 @@ class _Job:
             self.out,
             f"ddpm edit {self.what}",
         )
-        return source.read(to_shape(self.ready.model.shape, crop=image is not None or dataset is not None))
+        from ddpm_cli.drawing import unlike
+
+        found = source.read(to_shape(self.ready.model.shape, crop=image is not None or dataset is not None))
+        strange = unlike(found.pixels, self.ready.info, "images")
+        if strange:
+            self.out.note(f"{strange}. Dark and light may be the wrong way round.")
+        return found
 
     def classes(self, text: str) -> list[int]:
         """The classes in a list of names and numbers."""
@@ -511,7 +517,7 @@ class _Job:
             self.out.result(self.output)
         again = f", seed {self.seed}" if self.values["seed"] is None else ""
         self.out.note(
-            f"{len(images)} images in {duration(seconds)}, {changed.evaluations} network evaluations each{again}"
+            f"{counted(len(images))} in {duration(seconds)}, {changed.evaluations} network evaluations each{again}"
         )
 
     def _bytes(

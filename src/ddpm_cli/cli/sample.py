@@ -11,7 +11,7 @@ from ddpm_cli import files, paths
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._models import guide as guide_of
 from ddpm_cli.cli._models import named, with_id
-from ddpm_cli.cli._output import Output, duration
+from ddpm_cli.cli._output import Output, counted, duration
 from ddpm_cli.config import Spacing, Variance
 from ddpm_cli.errors import UsageError
 
@@ -181,7 +181,7 @@ def sample(
     if output != "-":
         out.result("\n".join(str(path) for path in written.values()))
     again = f", seed {chosen}" if seed is None and like is None else ""
-    out.note(f"{len(images)} images in {duration(seconds)}, {loaded.evaluations} network evaluations each{again}")
+    out.note(f"{counted(len(images))} in {duration(seconds)}, {loaded.evaluations} network evaluations each{again}")
     if told:
         apart = told["like"]["grey_levels"]
         out.note(f"equal to {like}, pixel for pixel" if apart == 0 else _why_apart(like, apart))

@@ -146,5 +146,5 @@ KINDS = "PNG, JPEG, GIF, BMP, WebP, TIFF and PPM can be read."
 def _advice(name: str) -> str:
     """What to do about an image that cannot be read."""
     if name in data.KNOWN or os.path.isdir(name):  # noqa: PTH112  # unlike pathlib's, never an error
-        return f"Images of a data set: ddpm noise --dataset {name}"
-    return KINDS if os.path.exists(name) else "Check its path; without one, an image of mnist is shown."  # noqa: PTH110
+        return f"Images of a data set: --dataset {name}"
+    return KINDS if os.path.exists(name) else "Check its path; without one, an image of a data set is taken."  # noqa: PTH110
