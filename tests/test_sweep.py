@@ -1,5 +1,6 @@
 """Trying out methods: who competes, who goes on, who wins."""
 
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 
 from ddpm_cli import checkpoint, drawing
 from ddpm_cli.config import SAMPLERS, SamplerConfig
+from ddpm_cli.errors import NumericsError
+from ddpm_cli.evaluation.references import reference
 from ddpm_cli.evaluation.scores import Distance
-from ddpm_cli.evaluation.sweep import Contender, Trial, best, contenders, front, halve, work
+from ddpm_cli.evaluation.sweep import Contender, Trial, best, contenders, front, halve, sweep, work
 
 SHIPPED = Path(checkpoint.__file__).parent / "weights" / "mnist.safetensors"
 
@@ -40,6 +43,37 @@ def test_guided_questions_count_two() -> None:
     model = drawing.ready(SHIPPED, SamplerConfig(guidance=2.0), device="cpu", precision="float32").model
     (found,) = contenders(model, ["dpm++2m"], [10])
     assert (found.sampler.steps, found.evaluations, found.sampler.guidance) == (5, 10, 2.0)
+
+
+def test_what_is_done_to_clean_images_stays_as_it_is() -> None:
+    how = SamplerConfig("ddim", 7, "trailing", 0.3, guidance=2.0, rescale=0.5, interval=(100.0, 700.0), threshold=0.9)
+    model = drawing.ready(SHIPPED, how, device="cpu", precision="float32").model
+    for each in contenders(model, ["ddim", "ddpm"], [10]):
+        kept = (each.sampler.guidance, each.sampler.rescale, each.sampler.interval, each.sampler.threshold)
+        assert kept == (2.0, 0.5, (100.0, 700.0), 0.9)
+        assert (each.sampler.spacing, each.sampler.eta, each.sampler.variance) == (None, None, None)
+
+
+def test_whose_numbers_break_is_last_and_nobody_else_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = drawing.draw
+
+    def draw(model: Any, *given: Any, **more: Any) -> Any:
+        if model.sampler.name == "unipc":
+            raise NumericsError("values that are not finite numbers", "")
+        return right(model, *given, **more)
+
+    monkeypatch.setattr(drawing, "draw", draw)
+    ready = drawing.ready(SHIPPED, device="cpu")
+    against = reference("mnist", (1, 28, 28), "mnist", 0, data_dir=None, offline=True, say=print, progress=print)
+    tried = contenders(ready.model, ["unipc", "ddim"], [5])
+    found = list(sweep(ready, against, tried, 4, 0))
+    assert {each.contender.sampler.name: math.isfinite(each.distance.value) for each in found} == {
+        "unipc": False,
+        "ddim": True,
+    }
+    (chosen,) = front(found)
+    assert best(found) == chosen
+    assert chosen.contender.sampler.name == "ddim"
 
 
 @pytest.mark.parametrize("number", [2, 80, 801])

@@ -282,6 +282,12 @@ def evaluation_file(model: str) -> Path:
     return paths.cache() / "evaluations" / f"{model}.json"
 
 
+def forget_evaluation(model: str) -> None:
+    """Keep nothing of how a model was judged, for it is drawn from otherwise now."""
+    with contextlib.suppress(OSError):
+        evaluation_file(model).unlink()
+
+
 def scores(found: Found, info: Info) -> dict[str, float]:
     """What is known of a model's quality: from its record or its evaluation here, whichever judged more images."""
     known, images = {}, dict[str, float]()  # name -> value, and of how many images

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,56 @@ def test_training_images_that_are_not_at_hand_are_missed_and_nothing_more(digits
     assert found.protocol["floor"] is None
 
 
+def test_more_images_than_real_ones_have_the_overlap_of_as_many() -> None:
+    """Beside 40 real digits, 40 others judged, and the same four times over: precision and coverage stay."""
+    against, said = Reference(data.load("mnist", split="test", limit=40), "test", 0, None), []
+    others = data.load("mnist", split="train", limit=40)
+    found = []
+    for times in (1, 4):
+        content = npz(others.images.repeat(times, axis=0)[np.argsort(np.tile(np.arange(times), 40), kind="stable")])
+        one = evaluate(from_files(content, None, said.append), against, ["overlap"], said.append)
+        found.append(one.metrics["overlap"])
+        assert one.protocol["overlap"]["images"] == 40
+    assert found[0] == found[1]
+    assert found[0]["precision"] > 0.3
+
+
+def test_a_picture_of_nothing_is_refused_before_anything_is_drawn(ddpm: Any, digits: Path, cwd: Path) -> None:
+    words = ("eval", digits, "--reference", "mnist", "--metrics", "background,frechet", "--plot", "p.png")
+    ddpm(*words).refused(2, "nothing to show of background, frechet", "ssim")
+    assert not (cwd / "p.png").exists()
+
+
+def test_the_document_in_a_file_is_the_printed_one(ddpm: Any, digits: Path, cwd: Path) -> None:
+    words = ("eval", digits, "--reference", "mnist", "--metrics", "background", "--seed", 1)
+    printed = ddpm(*words, "--json").done().json
+    ddpm(*words, "-o", "x.json").done()
+    assert json.loads((cwd / "x.json").read_text()) == printed
+
+
+def test_a_single_image_has_no_interval(ddpm: Any, cwd: Path) -> None:
+    (cwd / "one.npz").write_bytes(npz(data.load("mnist", split="test", limit=1).images))
+    found = ddpm("eval", "one.npz", "--reference", "mnist", "--metrics", "background", "--json").done()
+    assert found.json["metrics"]["background"]["interval"] is None
+    assert "1 image of" in found.err
+
+
+def test_the_name_of_nothing_is_refused(ddpm: Any) -> None:
+    ddpm("eval", "").refused(2, "empty")
+
+
+def test_a_folder_that_is_called_as_a_known_set_is_not_that_set(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "mnist")
+    assert data.load(str(tmp_path / "mnist")).name == "mnist (folder)"
+
+
+def test_few_real_images_are_warned_of_too(digits: Path) -> None:
+    del digits
+    against, said = Reference(data.load("mnist", split="test", limit=50), "test", 0, None), []
+    choose(["frechet"], against, 5000, said.append)
+    assert any("50 real images of mnist are few for frechet" in line for line in said)
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours"), [("fid", "frechet"), ("kid", "kernel"), ("recall", "overlap"), ("bpd", "nll")]
 )
@@ -299,6 +350,21 @@ def test_a_sweep_tells_every_way_and_stores_the_best(ddpm: Any, home: Path, cwd:
     about = ddpm("models", "show", "mine", "--json").done().json
     assert (about["sampler"]["name"], about["sampler"]["steps"]) == ("unipc", best["steps"])
     assert about["id"] == ddpm("models", "show", "mnist", "--json").done().json["id"]
+    protocol = found.json["protocol"]
+    assert protocol["stored"] is True
+    assert (protocol["number"], protocol["reference"]["data"], protocol["reference"]["split"]) == (3, "mnist", "test")
+    assert len(protocol["features"]["id"]) == 64
+
+
+def test_what_was_found_of_images_drawn_otherwise_is_forgotten_with_another_default(ddpm: Any, home: Path) -> None:
+    shipped = Path(ddpm("models", "path", "mnist").done().out.strip())
+    (home / "models").mkdir(parents=True, exist_ok=True)
+    (home / "models" / "mine.safetensors").write_bytes(shipped.read_bytes())
+    ddpm("eval", "mine", "-n", 8, "--metrics", "labels", "--seed", 0, "--device", "cpu").done()
+    kept = list((home / "cache" / "evaluations").iterdir())
+    assert len(kept) == 1
+    ddpm("eval", "mine", "--sweep", "--sampler", "unipc", "-n", 3, "--seed", 0, "--device", "cpu", "--store").done()
+    assert not kept[0].exists()
 
 
 @pytest.mark.parametrize(
@@ -306,10 +372,12 @@ def test_a_sweep_tells_every_way_and_stores_the_best(ddpm: Any, home: Path, cwd:
     [
         (("mnist", "--store"), ("--sweep",)),
         (("mnist", "--sweep", "--store"), ("ships with ddpm", "--store")),
+        (("tiny", "--sweep", "--store", "--guidance", 2, "--guide", "tiny"), ("without --guide",)),
         (("mnist", "--sweep", "--metrics", "ssim"), ("--metrics", "--sweep")),
         (("mnist", "--sweep", "--steps", 5), ("--steps", "--sweep")),
         (("digits.npz", "--sweep"), ("--sweep is for models",)),
     ],
 )
+@pytest.mark.usefixtures("model")
 def test_what_does_not_go_with_a_sweep(ddpm: Any, options: tuple[object, ...], words: tuple[str, ...]) -> None:
     ddpm("eval", *options).refused(2, *words)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
+from ddpm_cli.errors import NumericsError
 from ddpm_cli.metrics.frechet import Moments, frechet, moments, resampled
 
 DRAW = np.random.default_rng(0)
@@ -58,6 +59,14 @@ def test_a_bootstrap_sample_has_the_moments_of_its_rows() -> None:
         rows = features[draw.integers(40, size=40)].astype(np.float64)
         np.testing.assert_allclose(found.mean, rows.mean(0), rtol=1e-9)
         np.testing.assert_allclose(found.covariance, np.cov(rows, rowvar=False), rtol=1e-7, atol=1e-9)
+
+
+def test_features_that_are_no_numbers_are_refused_and_not_perfect() -> None:
+    broken = cloud(50)
+    broken[3, 2] = np.nan
+    for pair in ((broken, cloud(50)), (cloud(50), broken)):
+        with pytest.raises(NumericsError, match="not finite"):
+            frechet(*map(moments, pair))
 
 
 def test_the_bootstrap_knows_how_far_other_samples_would_lie() -> None:

@@ -18,6 +18,11 @@ def test_counts_by_hand() -> None:
     assert found.wrong == [0, 1, 0]
 
 
+def test_one_class_alone_has_no_entropy_and_no_sign() -> None:
+    found = judge_labels(np.tile(np.array([[0.9, 0.1]], np.float32), (4, 1)), None)
+    assert str(found.entropy) == "0.0"
+
+
 def test_where_nothing_was_asked_nothing_is_right_or_wrong() -> None:
     found = judge_labels(PROBABILITIES, None)
     assert (found.accuracy, found.interval, found.wrong) == (None, None, None)

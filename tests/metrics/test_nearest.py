@@ -31,6 +31,13 @@ def test_copies_are_known_even_with_a_little_noise() -> None:
     assert not neighbours(DRAW.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8), others).copied.any()
 
 
+def test_an_exact_copy_of_an_image_that_is_there_twice_is_one() -> None:
+    others = DRAW.integers(0, 256, (30, 1, 8, 8), dtype=np.uint8)
+    found = neighbours(others[:10], np.concatenate([others, others]))
+    assert found.copied.all()
+    assert (found.distance == 0).all()
+
+
 def test_blocks_are_squared_distances(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "ROWS", 3)
     a, b = DRAW.standard_normal((8, 4)), DRAW.standard_normal((5, 4))

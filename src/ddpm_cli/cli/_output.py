@@ -75,6 +75,11 @@ class Output:
             document = {"schema": SCHEMA, "status": status, **values}
             self._write(json.dumps(_plain(document), allow_nan=False, separators=(",", ":")) + "\n")
 
+    @staticmethod
+    def as_json(values: Mapping[str, Any]) -> str:
+        """The same document for a file, which people may read."""
+        return json.dumps(_plain({"schema": SCHEMA, "status": "done", **values}), allow_nan=False, indent=2)
+
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """The result as a table: aligned on a terminal, tab-separated off it."""
         if self.json:

@@ -2,12 +2,11 @@
 
 import csv
 import io
-import json as json_module
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from ddpm_cli import files
+from ddpm_cli import __version__, files
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output
 from ddpm_cli.config import Sampler
@@ -43,7 +42,7 @@ def sweep(wanted: Wanted, out: Output) -> None:
     """Try methods, tell what was found, and store the best where that is wanted."""
     found, info = named(wanted.name, out)
     if wanted.store:
-        _check_storable(found, info)
+        _check_storable(found, info, wanted.how)
     from ddpm_cli import drawing, evaluation
     from ddpm_cli.evaluation import sweep as core
 
@@ -74,20 +73,33 @@ def sweep(wanted: Wanted, out: Output) -> None:
         for trial in core.sweep(ready, against, contenders, number, wanted.seed, live):
             trials.append(trial)
             out.detail(f"{_method(trial)}: {trial.distance.value:.4g} with {trial.images} images")
-    _tell(wanted, trials, info, core.floor(against, number), ready, out)
     best = core.best(trials)
+    stored = wanted.store and best is not None
+    if stored and best is not None:
+        from ddpm_cli import checkpoint, library
+
+        checkpoint.set_sampler(found.path, best.contender.sampler)
+        library.forget_evaluation(info.id)  # which was of images drawn otherwise
+    reference = {
+        "data": against.images.name,
+        "split": against.split,
+        "images": len(against.images.images),
+        "seed": against.seed,
+    }
+    about = {"number": number, "reference": reference, **core.about(against), "stored": stored}
+    _tell(wanted, trials, info, core.floor(against, number), about, ready, out)
     if best is None:
         return
     out.note(f"best within {core.AFFORDABLE} evaluations: {_method(best)}, {best.distance.value:.4g}")
-    if wanted.store:
-        from ddpm_cli import checkpoint
-
-        checkpoint.set_sampler(found.path, best.contender.sampler)
+    if stored:
         out.note(f"{found.name} is drawn like this from now on; its id is still {info.id[:12]}")
 
 
-def _check_storable(found: "Found", info: "Info") -> None:
+def _check_storable(found: "Found", info: "Info", how: dict[str, Any]) -> None:
     from ddpm_cli import library
+
+    if how["guide"] is not None:
+        raise UsageError("a model's default has no guide, expected --store without --guide", "Leave out --store.")
 
     if found.origin == "shipped":
         raise UsageError(f"{found.name} ships with ddpm and is not changed", "Leave out --store.")
@@ -100,7 +112,15 @@ def _method(trial: "Trial") -> str:
     return f"{sampler.name} with {trial.contender.evaluations} evaluations"
 
 
-def _tell(wanted: Wanted, trials: "list[Trial]", info: "Info", floor: float | None, ready: Any, out: Output) -> None:
+def _tell(
+    wanted: Wanted,
+    trials: "list[Trial]",
+    info: "Info",
+    floor: float | None,
+    about: dict[str, Any],
+    ready: Any,
+    out: Output,
+) -> None:
     from ddpm_cli.evaluation import sweep as core
 
     ordered = sorted(trials, key=lambda each: (each.contender.budget, not each.finished, each.distance.value))
@@ -111,6 +131,7 @@ def _tell(wanted: Wanted, trials: "list[Trial]", info: "Info", floor: float | No
         "best": None if best is None else core.document(best, info.schedule.timesteps),
         "real": floor,
         "protocol": {
+            "software": f"ddpm-cli {__version__}",
             "model": info.id,
             "weights": ready.weights,
             "precision": ready.precision,
@@ -118,7 +139,7 @@ def _tell(wanted: Wanted, trials: "list[Trial]", info: "Info", floor: float | No
             "guide": None if ready.guide is None else ready.guide.id,
             "clip": ready.model.sampler.clip,
             "seed": wanted.seed,
-            "stored": wanted.store,
+            **about,
         },
     }
     written = {key: path for key, path in (("plot", wanted.plot), ("output", wanted.output)) if path is not None}
@@ -137,7 +158,7 @@ def _tell(wanted: Wanted, trials: "list[Trial]", info: "Info", floor: float | No
             csv.writer(table, lineterminator="\n").writerows([HEAD, *(_row(trial, exact=True) for trial in each)])
             data = table.getvalue()
         else:
-            data = json_module.dumps(document, indent=2, allow_nan=False) + "\n"
+            data = out.as_json(document) + "\n"
         out.save(wanted.output, data.encode())
         out.document({**document, **written})
         if wanted.output != Path("-"):

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import json as json_module
 import os
 import sys
 import time
@@ -18,7 +17,7 @@ from ddpm_cli.cli import _options as o
 from ddpm_cli.cli import _sweep
 from ddpm_cli.cli._models import guide as guide_of
 from ddpm_cli.cli._models import named
-from ddpm_cli.cli._output import Output, duration
+from ddpm_cli.cli._output import Output, counted, duration
 from ddpm_cli.config import Sampler, Shape
 from ddpm_cli.errors import UsageError, unknown_name
 from ddpm_cli.measures import METRICS, OTHER_NAMES
@@ -130,15 +129,18 @@ def evaluate(
         )
     lacks = {} if source.is_model else {"nll": "images from files have no likelihood, only models do"}
     names = evaluation.choose(wanted, against, source.number, out.note, lacks)
+    if plot is not None and not any(METRICS[each].drawn for each in names):
+        drawn = ", ".join(each for each, metric in METRICS.items() if metric.drawn)
+        raise UsageError(f"--plot has nothing to show of {', '.join(names)}", f"Ask for one of {drawn}, too: --metrics")
     for each in names:
         out.detail(f"{each}: {METRICS[each].what}; better: {METRICS[each].better}")
     subject_taken = source.take()
     with _Stages(out, "images") as live:
         found = evaluation.evaluate(subject_taken, against, names, out.note, live)
+    evaluation.remember(found, source.trained_on)  # before anything that could fail
     if plot is not None:
         _draw(found, plot)
     _tell(found, output, plot, out)
-    evaluation.remember(found, source.trained_on)
 
 
 def _check_sweep(context: typer.Context, sweep: bool, name: str | None) -> None:
@@ -198,6 +200,8 @@ def _metrics(text: str | None) -> list[str]:
 
 
 def _one_subject(context: typer.Context, subject: str | None, model: str | None) -> str | None:
+    if subject == "":
+        raise UsageError("the name of what to judge is empty", "Name a model, a folder or an .npz: ddpm models list")
     if subject is not None and o.is_typed(context, "model"):
         raise UsageError(f"both {subject} and --model {model} are named", "Name one of them.")
     return subject if subject is not None else model
@@ -316,7 +320,7 @@ def _title(found: "Evaluation") -> str:
     else:
         how = Path(protocol["images"]).name
     real = protocol["reference"]
-    return f"{protocol['number']:,} images of {how}; real: {real['data']} {real['split']}"
+    return f"{counted(protocol['number'])} of {how}; real: {real['data']} {real['split']}"
 
 
 def _tell(found: "Evaluation", output: Path | None, plot: Path | None, out: Output) -> None:
@@ -332,7 +336,7 @@ def _tell(found: "Evaluation", output: Path | None, plot: Path | None, out: Outp
             csv.writer(table, lineterminator="\n").writerows([["metric", "value", "real"], *_rows(found, exact=True)])
             data = table.getvalue()
         else:
-            data = json_module.dumps(document, indent=2, allow_nan=False) + "\n"
+            data = out.as_json(document) + "\n"
         out.save(output, data.encode())
         out.document({**document, **written})
         if output != Path("-"):

@@ -7,6 +7,7 @@ a file instead of reading anything anew.
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ddpm_cli.config import OnBadImage, Shape
@@ -84,7 +85,7 @@ def load(
             KNOWN[name], split, image_size, data_dir=data_dir, offline=offline, say=say, progress=progress
         )
     elif is_path(name):
-        images = folder.load(
+        found = folder.load(
             name,
             split=split,
             image_size=image_size,
@@ -93,6 +94,8 @@ def load(
             say=say,
             progress=progress,
         )
+        # A folder that is called as a known set is, is not that set.
+        images = replace(found, name=f"{found.name} (folder)") if found.name in KNOWN else found
     else:
         raise unknown_name("data set", name, KNOWN)
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli import data, features, inception
+from ddpm_cli import data, features, inception, paths
 from ddpm_cli.config import Shape
 from ddpm_cli.data import ImageSet
 from ddpm_cli.errors import DdpmError, UsageError, unknown_name
@@ -112,8 +112,6 @@ def reference(
     image_size = None
     if name is None and trained_on in data.KNOWN:
         name = trained_on
-        if shape[1:] != data.KNOWN[name].shape[1:] and shape[1] == shape[2]:
-            image_size = shape[1]  # it learned them at another size
     if name is None and not trained_on and shape == data.KNOWN["mnist"].shape:
         name = "mnist"
         say("comparing with mnist; another set: --reference NAME|FOLDER")
@@ -126,6 +124,8 @@ def reference(
     if known in data.KNOWN:
         if split not in ("", "train", "test"):
             raise UsageError(f"--reference {name} names the part {split!r}, expected train or test")
+        if trained_on == known and shape[1:] != data.KNOWN[known].shape[1:] and shape[1] == shape[2]:
+            image_size = shape[1]  # the model learned them at another size
         which: data.Split = "train" if split == "train" else "test"
         load = partial(data.load, known, image_size=image_size, data_dir=data_dir, progress=progress)
         # The other part only stands beside: it is not worth a download that nobody asked for.
@@ -134,7 +134,8 @@ def reference(
     else:
         if not name.lower().endswith(".npz") and not data.is_path(name):
             raise unknown_name("data set", name, data.KNOWN)
-        found = Reference(read(name, say), "all", seed)
+        own = paths.absolute(name).name == trained_on and shape[1] == shape[2]
+        found = Reference(read(name, say, shape[1] if own else None), "all", seed)  # as training brought them to a size
     if found.images.shape != shape:
         judged, real = ("x".join(map(str, size)) for size in (shape, found.images.shape))
         raise UsageError(
@@ -183,10 +184,11 @@ def choose(
         told = [name for name in lacking if every or (METRICS[name].least <= number and METRICS[name].unasked)]
         for reason in dict.fromkeys(lacking[name] for name in told):
             say(f"no {', '.join(name for name in told if lacking[name] == reason)}: {reason}")
-    scarce = [name for name in chosen if number < METRICS[name].least]
+    scarce = [name for name in chosen if there < METRICS[name].least]
     if scarce:
         least = max(METRICS[name].least for name in scarce)
-        say(f"warning: {number:,} images are few for {', '.join(scarce)}: take {least:,} or more (-n)")
+        few, advice = ("images", " (-n)") if number == there else (f"real images of {against.images.name}", "")
+        say(f"warning: {there:,} {few} are few for {', '.join(scarce)}: take {least:,} or more{advice}")
     return chosen
 
 

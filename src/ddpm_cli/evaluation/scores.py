@@ -79,7 +79,7 @@ class Bench:
     @cached_property
     def network(self) -> FeatureNetwork | Inception:
         """What sees features: the pinned network that knows the real images, or Inception in colour."""
-        return inception.load() if self.against.images.shape[0] == 3 else self.classifier
+        return network_for(self.against)
 
     @cached_property
     def classifier(self) -> FeatureNetwork:
@@ -115,6 +115,11 @@ class Bench:
             split = "train" if self.against.split == "test" else "test"
             floor = {"data": self.apart.name, "split": split, "images": len(self.apart.images)}
         return {"features": {"data": self.network.data, "id": self.network.id}, "floor": floor}
+
+
+def network_for(against: Reference) -> FeatureNetwork | Inception:
+    """What sees the features of images like these: the pinned network that knows them, or Inception in colour."""
+    return inception.load() if against.images.shape[0] == 3 else features.load(against.images.name)
 
 
 Scored = tuple[dict[str, Any], dict[str, Any]]
@@ -161,14 +166,16 @@ def _background(bench: Bench) -> Scored:
 
 
 def _share(values: NDArray[np.float64]) -> dict[str, Any]:
-    """A mean share, with the ends between which the mean of such images lies with 95 % confidence."""
+    """A mean share, with the ends between which the mean of such images lies with 95 % confidence; of one, without."""
     mean = float(values.mean())
-    reach = NORMAL * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    if len(values) == 1:
+        return {"share": mean, "interval": None}
+    reach = NORMAL * float(values.std(ddof=1)) / len(values) ** 0.5
     return {"share": mean, "interval": [max(0.0, mean - reach), min(1.0, mean + reach)]}
 
 
 def _frechet(bench: Bench) -> Scored:
-    """The distance to the whole reference, with how far that of other samples would lie from it."""
+    """The distance to the whole reference, with its bootstrap."""
     real = moments(bench.real.features)
     floor = None if bench.floor is None else frechet(moments(bench.floor), real)
     found = {**distance(bench.judged.features, real, bench.against.seed)._asdict(), "real": {"value": floor}}
@@ -181,7 +188,8 @@ class Distance(NamedTuple):
     Attributes:
         value: at least 0.
         error: standard deviation of its bootstrap.
-        interval: ends between which that of other samples of the same kind lies with 95 % confidence.
+        interval: ends between which the distance lies that so many images have on average, with 95 % confidence, beside
+            this reference; wider than need be where the distance is near that of real images.
     """
 
     value: float
@@ -211,11 +219,18 @@ def _kernel(bench: Bench) -> Scored:
 
 
 def _overlap(bench: Bench) -> Scored:
-    """Beside as many real images as there are to judge: the figures depend on the numbers."""
-    real = bench.paired.features
-    floor = None if bench.floor is None else overlap(bench.floor, real)._asdict()
-    found = overlap(bench.judged.features, real)._asdict()
-    return {**found, "real": floor or dict.fromkeys(found)}, {**bench.about_features(), "nearest": [NEAREST, WIDER]}
+    """Beside as many real images, since the figures depend on the numbers: of the larger set, as many as of the other.
+
+    No real image may stand there twice, or its nearest neighbour would be itself.
+    """
+    count = min(bench.number, len(bench.against.images.images))
+    real, floor = bench.paired.features[:count], None
+    if bench.floor is not None:
+        same = min(count, len(bench.floor))
+        floor = overlap(bench.floor[:same], real[:same])._asdict()
+    found = overlap(bench.judged.features[:count], real)._asdict()
+    how = {"images": count, "nearest": [NEAREST, WIDER]}
+    return {**found, "real": floor or dict.fromkeys(found)}, {**bench.about_features(), "overlap": how}
 
 
 def _neighbours(bench: Bench) -> Scored:
@@ -229,7 +244,7 @@ def _neighbours(bench: Bench) -> Scored:
     closest = np.argsort(found.distance, kind="stable")[:SHOWN]
     bench.pictures["neighbours"] = np.stack([images[closest], training.images[found.which[closest]]])
     nothing = {"copied": None, "distance": None, "interval": None}
-    split = "all" if bench.against.other is None else "train"
+    split = "all" if bench.against.split == "all" else "train"
     how = {"training": training.name, "split": split, "images": len(training.images)}
     how |= {"copy": "nearest < second nearest / 3"}
     return {**_copied(found), "real": _copied(usual) if usual else nothing}, {"neighbours": how}

@@ -89,8 +89,8 @@ def from_files(source: str | bytes, number: int | None, say: Callable[[str], Non
     return Subject(chosen.images, chosen.labels, chosen.classes, {"images": name})
 
 
-def read(source: str | bytes, say: Callable[[str], None]) -> ImageSet:
-    """A folder of images or an NPZ archive, by its path or its bytes.
+def read(source: str | bytes, say: Callable[[str], None], image_size: int | None = None) -> ImageSet:
+    """A folder of images, brought to a size if there is one, or an NPZ archive, by its path or its bytes.
 
     Raises:
         DataError: missing, unreadable, or no images.
@@ -102,4 +102,4 @@ def read(source: str | bytes, say: Callable[[str], None]) -> ImageSet:
     folder = paths.absolute(source)  # in full: a folder may be called as a known set is
     if not library.is_folder(folder):
         raise DataError(f"there is no folder or .npz file {source}", "Name one, or a model: ddpm models list")
-    return data.load(str(folder), say=say)
+    return data.load(str(folder), image_size=image_size, say=say)

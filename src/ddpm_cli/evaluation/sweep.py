@@ -4,6 +4,7 @@ Invariant: every contender draws the same images of the same seed, from the same
 of them alike; and those that are compared were judged by equally many.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from ddpm_cli import drawing, features
 from ddpm_cli.config import SAMPLERS, Sampler, SamplerConfig
 from ddpm_cli.drawing import Ready
+from ddpm_cli.errors import NumericsError
 from ddpm_cli.evaluation.references import Reference
-from ddpm_cli.evaluation.scores import Distance, distance
+from ddpm_cli.evaluation.scores import BOOTSTRAPS, Distance, distance, network_for
 from ddpm_cli.metrics import frechet, moments
 from ddpm_cli.sampling import DiffusionModel
 
@@ -62,7 +64,7 @@ Features = NDArray[np.float32]
 def contenders(
     model: DiffusionModel, methods: Sequence[Sampler] = tuple(SAMPLERS), budgets: Sequence[int] = EVALUATIONS
 ) -> list[Contender]:
-    """Every method with as many steps as each budget allows, guided and clipped as the model is by default.
+    """Every method with as many steps as each budget allows; what it does to clean images stays as it is.
 
     Args:
         model: to draw from.
@@ -73,7 +75,7 @@ def contenders(
     base = model.sampler
     for budget in budgets:
         for name in methods:
-            config = SamplerConfig(name, guidance=base.guidance, clip=base.clip)
+            config = replace(base, name=name, steps=None, spacing=None, eta=None, variance=None)
             # A method asks once or twice a step, guided questions count two, and plans may merge levels.
             for steps in range(budget, 0, -1):
                 there = replace(model, sampler=replace(config, steps=steps))
@@ -151,7 +153,7 @@ def sweep(
         seed: of the images.
         progress: takes network evaluations done and in all.
     """
-    network = features.load(against.images.name)
+    network = network_for(against)
     real = moments(features.see_whole(network, against.images).features)
     done, total = 0, work(all_of_them, number)
 
@@ -159,27 +161,37 @@ def sweep(
         nonlocal done
         model = replace(ready.model, sampler=contender.sampler)
         share = len(images) * contender.evaluations
-        found = drawing.draw(
-            model, seed, images, progress=lambda part, whole: progress(done + share * part // whole, total)
-        )
+        try:
+            found = drawing.draw(
+                model, seed, images, progress=lambda part, whole: progress(done + share * part // whole, total)
+            ).images
+        except NumericsError:
+            found = None
         done += share
         progress(done, total)
-        return network.see(found.images).features
+        return (
+            np.full((len(images), len(real.mean)), np.nan, np.float32) if found is None else network.see(found).features
+        )
 
-    yield from halve(all_of_them, number, draw, lambda seen: distance(seen, real, seed))
+    def judge(seen: Features) -> Distance:
+        # Whose numbers break is as far as can be; nobody else is lost for it.
+        if not np.isfinite(seen).all():
+            return Distance(math.inf, math.inf, [math.inf, math.inf])
+        return distance(seen, real, seed)
+
+    yield from halve(all_of_them, number, draw, judge)
 
 
 def best(found: Sequence[Trial], affordable: int = AFFORDABLE) -> Trial | None:
     """Whose images are nearest to real ones, of those that finished within so many evaluations; None: nobody did."""
-    within = [each for each in found if each.finished and each.contender.evaluations <= affordable]
+    within = [each for each in front(found) if each.contender.evaluations <= affordable]
     return min(within, key=lambda each: each.distance.value, default=None)
 
 
 def front(found: Sequence[Trial]) -> list[Trial]:
     """Those that finished and that no other of them beats in both quality and evaluations, the cheapest first."""
-    finished = sorted(
-        (each for each in found if each.finished), key=lambda e: (e.contender.evaluations, e.distance.value)
-    )
+    finished = [each for each in found if each.finished and math.isfinite(each.distance.value)]
+    finished.sort(key=lambda each: (each.contender.evaluations, each.distance.value))
     kept: list[Trial] = []
     for each in finished:
         if not kept or each.distance.value < kept[-1].distance.value:
@@ -201,11 +213,17 @@ def document(trial: Trial, timesteps: int) -> dict[str, Any]:
     }
 
 
+def about(against: Reference) -> dict[str, Any]:
+    """What the protocol of a sweep tells of how distances are measured."""
+    network = network_for(against)
+    return {"features": {"data": network.data, "id": network.id}, "bootstraps": BOOTSTRAPS}
+
+
 def floor(against: Reference, number: int) -> float | None:
     """What so many real images get that are not among the reference's; None: none are known."""
     apart = against.apart(number)
     if apart is None:
         return None
-    network = features.load(against.images.name)
+    network = network_for(against)
     real = moments(features.see_whole(network, against.images).features)
     return frechet(moments(network.see(apart.images).features), real)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_cli.errors import NumericsError
+
 Floats = NDArray[np.float64]
 
 
@@ -32,9 +34,14 @@ def frechet(a: Moments, b: Moments) -> float:
     The root under the trace is that of a symmetric matrix, so its trace is a sum over eigenvalues, which stays real
     where covariances are singular.
 
+    Raises:
+        NumericsError: moments that are not finite.
+
     References:
         Dowson and Landau 1982, equation 16; as a measure of samples Heusel et al. 2017, equation 6.
     """
+    if not all(np.isfinite(part).all() for part in (*a, *b)):
+        raise NumericsError("features hold values that are not finite numbers", "Judge other images.")
     values, vectors = np.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     shared = np.sqrt(np.linalg.eigvalsh(root @ b.covariance @ root).clip(min=0)).sum()

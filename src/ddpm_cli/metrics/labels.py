@@ -42,7 +42,7 @@ def judge_labels(probabilities: NDArray[np.float32], asked: NDArray[np.int64] | 
     confidence = float(probabilities.max(1).mean(dtype=np.float64))
     histogram = np.bincount(found, minlength=classes).tolist()
     shares = [count / len(found) for count in histogram if count]
-    entropy = -sum(share * math.log2(share) for share in shares)
+    entropy = sum(share * math.log2(1 / share) for share in shares)
     if asked is None:
         return Labels(None, None, confidence, histogram, entropy, None)
     right = int((found == asked).sum())

@@ -31,7 +31,8 @@ def neighbours(
 ) -> Neighbours:
     """The nearest of other images for each image, pixel by pixel.
 
-    An image counts as copied where d_1 < d_2 / 3, with the distances of its two nearest.
+    An image counts as copied where d_1 <= d_2 / 3, with the distances of its two nearest: so does an exact copy of an
+    image that is there twice.
 
     Args:
         images: uint8 (N, ...).
@@ -54,7 +55,7 @@ def neighbours(
         squares[rows] = np.take_along_axis(exact, order, 1)
         progress(rows.stop, len(flat))
     distance = np.sqrt(squares / flat.shape[1])
-    return Neighbours(which, distance[:, 0], distance[:, 0] < COPY * distance[:, 1])
+    return Neighbours(which, distance[:, 0], distance[:, 0] <= COPY * distance[:, 1])
 
 
 def blocks(

@@ -129,7 +129,7 @@ def sweep_figure(
         title: what was tried.
         file_format: ``png`` or ``svg``.
     """
-    finished = [each for each in trials if each["finished"]]
+    finished = [each for each in trials if each["finished"] and math.isfinite(each["frechet"]["value"])]
     methods = sorted({each["sampler"] for each in finished})
     with styled((7.2, 4.6), file_format) as (figure, buffer):
         axes = figure.subplots()
@@ -158,13 +158,13 @@ def sweep_figure(
         spent = sorted({each["evaluations"] for each in finished})
         # Where two are too near to be written side by side, the larger one is.
         ticks = [here for here, after in pairwise([*spent, math.inf]) if after > 1.15 * here]
-        highest = max(each["frechet"]["value"] for each in finished)
-        top = min(1.8 * highest, 1.1 * max(each["frechet"]["interval"][1] for each in finished))
+        highest = max((each["frechet"]["value"] for each in finished), default=1.0)
+        top = min(1.8 * highest, 1.1 * max((each["frechet"]["interval"][1] for each in finished), default=1.0))
         axes.set(xlabel="network evaluations an image", ylabel="Fréchet distance", xscale="log", ylim=(0, top))
         axes.set_xticks(ticks, map(str, ticks))
         axes.minorticks_off()
         axes.margins(x=0.1)
-        images = max(each["images"] for each in finished)
+        images = max(each["images"] for each in trials)
         axes.set_title(f"Methods of sampling, {title}, {images:,} images", fontsize=10)
         figure.legend(loc="outside right upper")  # beside: intervals are as high as the axes
     return buffer.getvalue()

@@ -208,7 +208,11 @@ class Run:
         if lacking:
             self.say(f"samples are not judged on the way: {lacking}")
             return
-        real = self._load("test", None, self.offline, self.say)
+        try:
+            real = self._load("test", None, self.offline, self.say)
+        except DdpmError as error:  # no reason not to train
+            self.say(f"samples are not judged on the way: {error}")
+            return
         self.judge = judging.Judge(self.data.name, real)
 
     @property
