@@ -398,7 +398,7 @@ SAMPLERS: dict[Sampler, tuple[int | None, Spacing, str]] = {
     "euler-a": (20, "karras", "the same with fresh noise: `ddim` of eta 1 (Song et al. 2021)"),
     "heun": (10, "karras", "the probability flow, second order, two evaluations a step (Karras et al. 2022)"),
     "dpm++2m": (20, "log-snr", "second-order multistep, deterministic (Lu et al. 2022)"),
-    "dpm++2m-sde": (20, "log-snr", "second-order multistep, stochastic (Lu et al. 2022)"),
+    "dpm++2m-sde": (20, "karras", "second-order multistep, stochastic (Lu et al. 2022)"),
     "dpm++3m": (20, "log-snr", "third-order multistep, deterministic (Lu et al. 2022)"),
     "unipc": (20, "log-snr", "second-order multistep that corrects every step (Zhao et al. 2023)"),
 }
