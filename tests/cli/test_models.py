@@ -207,7 +207,7 @@ def test_off_a_terminal_show_is_exact_and_a_line_a_value(ddpm: Any, model: Path)
     assert values["flops"] == str(info.flops)
     assert values["classes"] == "2: circle, cross"
     assert values["schedule"] == "cosine, timesteps 1000"
-    assert values["sampler"] == "dpm++2m-sde, steps 20, spacing log-snr"
+    assert values["sampler"] == "dpm++2m-sde, steps 20, spacing karras"
     assert values["training"] == "3 of 3 steps"
     assert values["file"] == str(model)
     assert f"model tiny (saved, {info.id[:12]})" in result.err

@@ -126,7 +126,7 @@ def test_evaluations_are_the_images_that_the_network_has_seen(name: str, guided:
 @pytest.mark.parametrize("classes", [CLASSES, ()])
 @pytest.mark.parametrize("interval", [None, (500.0, 900.0)])
 def test_a_guide_is_asked_as_often_as_the_model(classes: tuple[str, ...], interval: tuple[float, float] | None) -> None:
-    plain = model(classes)
+    plain = model(classes, spacing="log-snr")
     guided = replace(plain, sampler=replace(plain.sampler, guidance=2.0, interval=interval), inner_batch=1)
     torch.manual_seed(1)
     worse = evaluation_mode(
