@@ -318,6 +318,11 @@ def test_levels_fall_to_nothing_without_a_jump(kind: Kind) -> None:
             assert found_again == pytest.approx(field, rel=1e-8, abs=1e-12)
 
 
+def test_a_schedule_without_signal_before_its_end_cannot_be_rescaled() -> None:
+    with pytest.raises(UsageError, match="lost all signal before level T"):
+        schedule("constant", beta_start=0.9, zero_terminal_snr=True)
+
+
 def test_a_single_step_cannot_be_rescaled() -> None:
     with pytest.raises(UsageError, match="2 or more"):
         schedule("linear", 1, zero_terminal_snr=True)

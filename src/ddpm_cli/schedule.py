@@ -79,6 +79,11 @@ class Schedule:
         log_abars = np.cumsum(np.log1p(-self.betas))
         if config.zero_terminal_snr:
             self.betas, log_abars = _to_zero(self.betas, log_abars)
+            if not np.all((self.betas[1:-1] > 0) & (self.betas[1:-1] < 1)):  # NaN is neither
+                raise UsageError(
+                    f"this {config.kind} schedule has lost all signal before level T, so that it cannot be rescaled",
+                    "Choose less extreme options, or leave out --zero-terminal-snr.",
+                )
         self.abars = np.exp(log_abars)
         with np.errstate(divide="ignore"):
             self.log_snr = log_abars - np.log(-np.expm1(log_abars))
@@ -208,8 +213,8 @@ def _to_zero(betas: Floats, log_abars: Floats) -> tuple[Floats, Floats]:
     """
     signal = np.exp(log_abars / 2)
     signal[1:] = (signal[1:] - signal[-1]) * signal[1] / (signal[1] - signal[-1])
-    # 1 - ratio^2 of neighbours, whose difference is taken before it is scaled, where nothing cancels.
-    fall = -np.diff(signal) / signal[:-1]
+    with np.errstate(invalid="ignore"):  # where two neighbours have no signal left; refused by the caller
+        fall = -np.diff(signal) / signal[:-1]  # and 1 - ratio^2 = fall (2 - fall), where nothing cancels
     rescaled = np.concatenate([betas[:2], (fall * (2 - fall))[1:]])
     with np.errstate(divide="ignore"):
         return rescaled, np.concatenate([log_abars[:2], 2 * np.log(signal[2:])])

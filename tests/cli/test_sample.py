@@ -502,6 +502,13 @@ def test_a_picture_that_was_changed_is_not_called_equal(ddpm: Any, cwd: Path) ->
     assert (cwd / "b.png").read_bytes() == (cwd / "a.png").read_bytes()
 
 
+def test_a_way_says_the_classes_too(ddpm: Any) -> None:
+    ddpm("sample", *FEW, "--label", 1, "--trajectory", "walk.png", "-o", "a.apng").done()
+    for name in ("walk.png", "a.apng"):
+        again = ddpm("sample", "--like", name, "-o", "b.png", "--json").done().json
+        assert set(again["labels"]) == {1}
+
+
 def test_a_trajectory_is_not_compared(ddpm: Any) -> None:
     ddpm("sample", *FEW, "--trajectory", "walk.png", "-o", "a.png").done()
     again = ddpm("sample", "--like", "walk.png", "-o", "b.png").done()

@@ -57,6 +57,12 @@ def test_a_frame_has_both_of_one_moment_side_by_side(ways: tuple[Pixels, Pixels]
             assert left < picture.shape[2] / 2 <= right
 
 
+@pytest.mark.parametrize(("side", "count"), [(16, 2), (16, 9), (24, 4), (32, 1), (48, 1)])
+def test_all_frames_of_a_film_have_one_size(side: int, count: int) -> None:
+    x = np.zeros((3, count, 1, side, side), np.uint8)
+    assert len({picture.shape for picture in frames(x, x, ["t = 1000", "t = 50", "t = 0"])}) == 1
+
+
 def test_without_estimates_there_are_the_images_alone(ways: tuple[Pixels, Pixels]) -> None:
     x, estimates = ways
     for picture in (sheet(x, None, ["a", "b", "c"]), *frames(x, None, ["a", "b", "c"])):

@@ -31,6 +31,8 @@ STRENGTH = 0.6  # of the digits of MNIST, 93 % are still recognised as what they
 STRENGTH_BETWEEN = 0.5
 FRAMES = 10  # on a way, its ends included
 ANIMATED = 64  # images at most, in a film of their way
+MOMENTS = 60  # at most, in it
+GIF_SCALE = 2
 ROWS = 4  # images that are led from class to class
 MASKS = ("left", "right", "top", "bottom", "centre")
 COVERED = 128  # grey, where a mask covers an image
@@ -364,7 +366,7 @@ class _Job:
         changes = {"steps": values["steps"], "guidance": values["guidance"]}
         how = info.sampler.changed(values["sampler"], changes)
         if exact and values["sampler"] is None and not how.is_deterministic:
-            how = info.sampler.changed("ddim", changes)
+            how = info.sampler.changed("ddim", {**changes, "eta": 0.0})
             out.detail(f"ddim, for {info.sampler.name} adds noise of its own")
         away = guide_of(values["guide"], out)
         from ddpm_cli import drawing
@@ -394,7 +396,7 @@ class _Job:
         )
         from ddpm_cli.drawing import unlike
 
-        found = source.read(to_shape(self.ready.model.shape, crop=image is not None or dataset is not None))
+        found = source.read(to_shape(self.ready.model.shape, crop=True))
         strange = unlike(found.pixels, self.ready.info, "images")
         if strange:
             self.out.note(f"{strange}. Dark and light may be the wrong way round.")
@@ -414,7 +416,8 @@ class _Job:
             return [chosen[k % len(chosen)] for k in range(count)]
         known: list[int | None] = []
         for each in found:
-            same = each.labels is not None and classes and each.classes == classes
+            # The numbers in an archive are of a set that is not known.
+            same = each.source["dataset"] is not None and classes and each.classes == classes
             known += each.labels if same and each.labels is not None else [None] * len(each.pixels)
         return known
 
@@ -495,6 +498,8 @@ class _Job:
         del origin["index"]
         origin = {"edit": self.what, **origin}
         text = as_text({**origin, **_portable(about)})
+        if any(label is not None for label in labels):
+            text["label"] = ",".join("" if label is None else str(label) for label in labels)
         table = images.reshape(rows, -1, *images.shape[1:])
         if self.kind == "folder":
             from ddpm_cli.render.images import png
@@ -502,7 +507,10 @@ class _Job:
             for row, results in enumerate(table):
                 for k, result in enumerate(results):
                     name = f"{row:06}-{k:03}.png" if rows > 1 else f"{k:06}.png"
-                    files.write_bytes(Path(self.output) / name, png(result, text))
+                    label = labels[row * len(results) + k]
+                    own = {key: value for key, value in text.items() if key != "label"}
+                    own |= {} if label is None else {"label": str(label)}
+                    files.write_bytes(Path(self.output) / name, png(result, own))
         else:
             self.out.save(Path(self.output), self._bytes(changed, table, labels, beside, text, things))
         known = [-1 if label is None else label for label in labels]
@@ -540,13 +548,15 @@ class _Job:
         if self.kind == "npz":
             return npz(images, np.array([-1 if label is None else label for label in labels]))
         ways = not beside
-        film = FILMS.get(self.kind)
+        film, said = FILMS.get(self.kind), {"text": text} if self.kind == "apng" else {}
         if film is not None and ways:
             at_once = images.reshape(things, -1, *images.shape[1:])
             there = [grid(at_once[:, k]) for k in range(at_once.shape[1])]
-            return film([*there, *there[-2:0:-1]], milliseconds=100, hold=100)
+            return film([*there, *there[-2:0:-1]], milliseconds=100, hold=100, **said)
         if film is not None:
-            return film([grid(step) for step in changed.drawing.walk])
+            walk = changed.drawing.walk
+            moments = np.unique(np.linspace(0, len(walk) - 1, MOMENTS).astype(int))
+            return film([grid(walk[moment], scale=GIF_SCALE) for moment in moments], **said)
         if len(images) == 1:
             return png(images[0], text)
         columns = [pixels for _, pixels in beside] + [table[:, k] for k in range(table.shape[1])]

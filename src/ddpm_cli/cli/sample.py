@@ -286,7 +286,8 @@ def _walk(drawn: "Drawing", about: Mapping[str, Any], estimates: bool) -> bytes:
     captions = [f"t = {drawn.times[column]:.0f}" for column in columns]
     rows = slice(ROWS // 2 if estimates else ROWS)
     beside = drawn.estimates[columns, rows] if estimates else None
-    return png(sheet(drawn.walk[columns, rows], beside, captions), as_text(about))
+    text = {**as_text(about), **_labels(drawn, slice(None))}
+    return png(sheet(drawn.walk[columns, rows], beside, captions), text)
 
 
 def _film(drawn: "Drawing", about: Mapping[str, Any], estimates: bool, kind: str) -> bytes:
@@ -300,7 +301,7 @@ def _film(drawn: "Drawing", about: Mapping[str, Any], estimates: bool, kind: str
     moments = np.unique(np.linspace(0, len(drawn.walk) - 1, FRAMES).astype(int))
     captions = [f"t = {drawn.times[moment]:.0f}" for moment in moments]
     pictures = frames(drawn.walk[moments], drawn.estimates[moments] if estimates else None, captions)
-    return gif(pictures) if kind == "gif" else apng(pictures, text=as_text(about))
+    return gif(pictures) if kind == "gif" else apng(pictures, text={**as_text(about), **_labels(drawn, slice(None))})
 
 
 def _numbers(first: int, drawn: "Drawing", model: "DiffusionModel", seconds: float) -> dict[str, Any]:

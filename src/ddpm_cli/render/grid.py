@@ -128,16 +128,21 @@ def annotated(
     return from_pillow(picture)
 
 
-def captioned(picture: Pixels, caption: str) -> Pixels:
+def captioned(picture: Pixels, caption: str, longest: str = "") -> Pixels:
     """A picture with a line above it, at its left, so that a caption that changes from frame to frame stands still.
 
     The line is small enough for the picture's width, as far as it can still be read.
+
+    Args:
+        picture: uint8 (C, H, W).
+        caption: the line.
+        longest: that of all frames of a film, so that all get the same size; empty: this one.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     channels, height, width = picture.shape
     size = min(20, max(11, width // 12))
-    while size > 11 and ImageFont.load_default(size).getlength(caption) > width - 2 * EDGE:
+    while size > 11 and ImageFont.load_default(size).getlength(longest or caption) > width - 2 * EDGE:
         size -= 1
     font, head = ImageFont.load_default(size), round(1.8 * size)
     framed = Image.new("L" if channels == 1 else "RGB", (width, head + height), (BACKGROUND,) * channels)

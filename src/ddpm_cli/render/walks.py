@@ -48,8 +48,8 @@ def frames(x: Pixels, estimates: Pixels | None, captions: Sequence[str]) -> list
     channels, height, width = pairs[0][0].shape
     gap = np.full((channels, height, GAP), BACKGROUND, np.uint8)
     scale = min(LARGEST, max(1, WIDE // (2 * width + GAP)))
-    found = []
+    longest, found = BESIDE.format(max(captions, key=len)), []
     for (left, right), caption in zip(pairs, captions, strict=True):
         both = np.concatenate([left, gap, right], axis=2).repeat(scale, axis=1).repeat(scale, axis=2)
-        found.append(captioned(both, BESIDE.format(caption)))
+        found.append(captioned(both, BESIDE.format(caption), longest))
     return found

@@ -4,6 +4,7 @@ Nothing is trained for it. Each is the one sampling loop, begun elsewhere than i
 All take x_0 in [-1, 1], (B, C, H, W), and yield the steps of one batch, the first of them the place they start from.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -31,6 +32,9 @@ class Draw(Protocol):
 def below(model: DiffusionModel, strength: float) -> list[Level[Floats]]:
     """The plan of a model from a level on: from t = strength T, but 1 at least, over the levels of its plan below.
 
+    Levels just below the start are left out: a step much smaller than the one after it would make multistep methods
+    extrapolate far beyond what they know.
+
     Args:
         model: with its sampler.
         strength: above 0, up to 1, which is the whole plan.
@@ -44,7 +48,16 @@ def below(model: DiffusionModel, strength: float) -> list[Level[Floats]]:
     if strength == 1:
         return levels
     start = model.schedule.level(max(1.0, strength * model.schedule.timesteps))
-    return [start, *(level for level in levels if level.t < start.t)]
+    later = [level for level in levels if level.t < start.t]
+    while len(later) > 1 and _much_nearer(start, later[0], later[1]):
+        del later[0]
+    return [start, *later]
+
+
+def _much_nearer(start: Level[Floats], first: Level[Floats], second: Level[Floats]) -> bool:
+    """Whether the way to a level is less than half of the way from there to the next, in log-SNR, or none at all."""
+    gap = first.log_snr - start.log_snr
+    return bool(gap < 1e-6 or (second.t > 0 and 2 * gap < second.log_snr - first.log_snr))
 
 
 @torch.inference_mode()
@@ -79,7 +92,8 @@ def inpaint(
 
     At every level what is known is put back, with fresh noise of that level. Put back alone, it came from elsewhere
     than what is being drawn, and the two do not fit. So each step but the last is made several times, with the
-    image noised again to the level it came from, and drawn and known can come to terms.
+    image noised again to the level it came from, and drawn and known can come to terms. Multistep methods then know
+    nothing of the steps before: each is a step of first order.
 
     Args:
         model: with its sampler.
@@ -94,18 +108,16 @@ def inpaint(
     """
     levels, asked, condition = model.plan(), model.asked, model.condition(labels)
     chosen = rule(model.sampler, model.denoiser.learned_variance)
-    made = 0
+    made, put_back = 0, itertools.count()
 
     def known_back(x: Tensor, level: Level[Tensor]) -> Tensor:
-        return torch.where(mask > 0, x, q_sample(x_0, level, draw("known", made)))
+        return torch.where(mask > 0, x, q_sample(x_0, level, draw("known", next(put_back))))
 
     start = as_tensors(levels[0])
     x = known_back(draw("start"), start)
     yield Step(start, x, torch.zeros_like(x))
     if rounds == 1:
-        for step in sample(asked, x, levels, draw, chosen, condition, known_back):
-            made += 1
-            yield step
+        yield from sample(asked, x, levels, draw, chosen, condition, known_back)
         return
     for now, after in pairwise(levels):
         for last in [*[False] * (rounds - 1 if after.t > 0 else 0), True]:
@@ -152,7 +164,8 @@ def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
         Shoemake 1985; for the noise of a deterministic sampler Song et al. 2021, section 5.3.
     """
     share = share.to(a.dtype).reshape(-1, *[1] * (a.ndim - 1))
-    cosine = torch.nn.functional.cosine_similarity(a.flatten(1).double(), b.flatten(1).double(), dim=1)
+    exact = torch.float32 if a.device.type == "mps" else torch.float64  # which MPS does not have
+    cosine = torch.nn.functional.cosine_similarity(a.flatten(1).to(exact), b.flatten(1).to(exact), dim=1)
     angle = torch.acos(cosine.clamp(-1, 1)).reshape(share.shape)
     sine = angle.sin()
     round_ = [(torch.sin(part * angle) / sine).to(a.dtype) for part in (1 - share, share)]
