@@ -1,7 +1,7 @@
 """Images changed with a model, as pixels: varied, repainted, led from one to another.
 
-Invariant: what becomes of an image does not depend on the others beside it. Variation k of any image has the noise of
-image k of the seed.
+Invariant: what becomes of an image does not depend on the others beside it: its noise depends on the seed, its number
+and that of the result alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +55,7 @@ def vary(
     seed: int,
     watched: int = 0,
     progress: Progress = _silent,
+    images_are: Sequence[int] | None = None,
 ) -> Changed:
     """Variations of images: :func:`ddpm_cli.sampling.edits.vary`.
 
@@ -67,6 +68,7 @@ def vary(
         seed: of the noise.
         watched: results to keep every step of, from the first on.
         progress: takes steps done and in all, of all images.
+        images_are: their numbers, in their set say; None: 0, 1, 2, ...
 
     Returns:
         N x count images: those of the first image, then those of the second, ...
@@ -79,7 +81,7 @@ def vary(
 
     def walk(part: slice) -> Iterator[Step]:
         which, numbers = zip(*places[part], strict=True)
-        draw = SeededDraw(seed, numbers, model.shape, model.device)
+        draw = SeededDraw(seed, _noises(which, numbers, images_are), model.shape, model.device)
         return edits.vary(model, _clean(images, which, model), strength, draw, [labels[k] for k in which])
 
     drawing = collect(walk, model, len(places), len(levels) - 1, watched, progress)
@@ -96,6 +98,7 @@ def inpaint(
     rounds: int = INPAINT_ROUNDS,
     watched: int = 0,
     progress: Progress = _silent,
+    images_are: Sequence[int] | None = None,
 ) -> Changed:
     """Images with what a mask covers painted anew: :func:`ddpm_cli.sampling.edits.inpaint`. The rest keeps its pixels.
 
@@ -109,6 +112,7 @@ def inpaint(
         rounds: times that each step is made.
         watched: results to keep every step of, from the first on.
         progress: takes steps done and in all, of all images.
+        images_are: their numbers, in their set say; None: 0, 1, 2, ...
 
     Returns:
         N x count images: those of the first image, then those of the second, ...
@@ -123,7 +127,7 @@ def inpaint(
 
     def walk(part: slice) -> Iterator[Step]:
         which, numbers = zip(*places[part], strict=True)
-        draw = SeededDraw(seed, numbers, model.shape, model.device)
+        draw = SeededDraw(seed, _noises(which, numbers, images_are), model.shape, model.device)
         known = _clean(images, which, model)
         return edits.inpaint(model, known, covered, draw, [labels[k] for k in which], rounds)
 
@@ -213,6 +217,15 @@ def _noise_of(
             x = step.x
         parts.append(x)
     return torch.cat(parts)
+
+
+APART = 1_000_000  # images of a seed between two images that are edited: more results than anybody asks for
+
+
+def _noises(which: Sequence[int], numbers: Sequence[int], images_are: Sequence[int] | None) -> list[int]:
+    """Which image of the seed the noise of each result is that of."""
+    own = which if images_are is None else [images_are[k] for k in which]
+    return [image * APART + number for image, number in zip(own, numbers, strict=True)]
 
 
 def _clean(images: Pixels, which: Sequence[int], model: DiffusionModel) -> Tensor:

@@ -123,9 +123,11 @@ def test_a_variation_of_gaussian_data_is_where_the_flow_leads(strength: float) -
 def test_a_variation_does_not_depend_on_what_is_beside_it(name: str) -> None:
     drawing, images = model(name=name), some(3)
     whole = vary(drawing, images, [0, None, 2], 4, 0.7, 9).drawing.images
-    alone = vary(replace(drawing, batch_size=2), images[[1]], [None], 2, 0.7, 9).drawing.images
+    alone = vary(replace(drawing, batch_size=2), images[[1]], [None], 2, 0.7, 9, images_are=[1]).drawing.images
     assert np.abs(whole[4:6].astype(int) - alone).max() <= 1
     assert np.abs(whole[4].astype(int) - whole[5]).max() > 1
+    same = vary(drawing, images[[1, 1]], [None, None], 1, 0.7, 9).drawing.images
+    assert np.abs(same[0].astype(int) - same[1]).max() > 1  # the noise of another image is another
 
 
 @pytest.mark.parametrize("guided", [{}, {"guidance": 2.0}, {"guidance": 2.0, "interval": (100.0, 500.0)}])

@@ -130,7 +130,7 @@ def vary(
     job = job.guiding(labels)
     changed = job.run(
         lambda model, seed, live: editing.vary(
-            model, pictures.pixels, labels, number, strength, seed, job.watched, live
+            model, pictures.pixels, labels, number, strength, seed, job.watched, live, pictures.numbers
         )
     )
     job.tell(
@@ -185,7 +185,7 @@ def inpaint(
     job = job.guiding(labels)
     changed = job.run(
         lambda model, seed, live: editing.inpaint(
-            model, pictures.pixels, covered, labels, number, seed, rounds, job.watched, live
+            model, pictures.pixels, covered, labels, number, seed, rounds, job.watched, live, pictures.numbers
         )
     )
     left = np.where(covered > 0, np.uint8(COVERED), pictures.pixels)
