@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 app = o.group("edit", "Change images with a model: vary, inpaint, interpolate, morph.")
 VARIATIONS = 8
-STRENGTH = 0.6  # of the digits of MNIST, 93 % are still recognised as what they were: docs/samplers.md
+STRENGTH = 0.6  # of the digits of MNIST, 91 % are still recognised as what they were: docs/samplers.md
 STRENGTH_BETWEEN = 0.5
 FRAMES = 10  # on a way, its ends included
 ANIMATED = 64  # images at most, in a film of their way
