@@ -202,8 +202,8 @@ def collect(
         taken: list[Pixels] = []
         for number, step in enumerate(walk(part)):
             if start < watched:
-                kept.append(_pixels(step.x)[: watched - start])
-                taken.append(_pixels(step.clean)[: watched - start])
+                kept.append(_pixels(step.x[: watched - start]))
+                taken.append(_pixels(step.clean[: watched - start]))
             if start == 0:
                 times.append(float(step.level.t))
             progress(start * steps + number * (part.stop - start), count * steps)

@@ -32,11 +32,13 @@ class Changed(NamedTuple):
 
     Attributes:
         drawing: the images, row by row; its labels are None.
-        evaluations: passes of the network for one image.
+        evaluations: passes of the network for one image; where classes are mixed, for one that is a mixture.
+        inversion: passes for each image that was given, to find its noise; 0: that was not asked for.
     """
 
     drawing: Drawing
     evaluations: int
+    inversion: int = 0
 
 
 def for_few(ready: Ready) -> DiffusionModel:
@@ -77,14 +79,12 @@ def vary(
         UsageError: a strength out of range, or a class that the model does not have.
     """
     levels = edits.below(model, strength)
-    places = list(product(range(len(images)), range(count)))
 
-    def walk(part: slice) -> Iterator[Step]:
-        which, numbers = zip(*places[part], strict=True)
-        draw = SeededDraw(seed, _noises(which, numbers, images_are), model.shape, model.device)
-        return edits.vary(model, _clean(images, which, model), strength, draw, [labels[k] for k in which])
+    def change(x_0: Tensor, draw: SeededDraw, known: Sequence[int | None]) -> Iterator[Step]:
+        return edits.vary(model, x_0, strength, draw, known)
 
-    drawing = collect(walk, model, len(places), len(levels) - 1, watched, progress)
+    walk = _walk(model, images, labels, count, seed, images_are or range(len(images)), change)
+    drawing = collect(walk, model, len(images) * count, len(levels) - 1, watched, progress)
     return Changed(drawing, model.evaluations_along(levels))
 
 
@@ -123,16 +123,37 @@ def inpaint(
     if not mask.any():
         raise UsageError("the mask covers nothing", "White is painted anew, black is kept.")
     covered = torch.from_numpy(mask[None] > 0).to(model.device)
+
+    def change(x_0: Tensor, draw: SeededDraw, known: Sequence[int | None]) -> Iterator[Step]:
+        return edits.inpaint(model, x_0, covered, draw, known, rounds)
+
+    walk = _walk(model, images, labels, count, seed, images_are or range(len(images)), change)
+    drawing = collect(walk, model, len(images) * count, model.steps, watched, progress)
+    return Changed(drawing, edits.evaluations_of_inpainting(model, rounds))
+
+
+APART = 1_000_000  # images of a seed between two images that are edited: more results than anybody asks for
+
+
+def _walk(
+    model: DiffusionModel,
+    images: Pixels,
+    labels: Sequence[int | None],
+    count: int,
+    seed: int,
+    images_are: Sequence[int],
+    change: Callable[[Tensor, SeededDraw, Sequence[int | None]], Iterator[Step]],
+) -> Callable[[slice], Iterator[Step]]:
+    """The walk of a part of the results, so many of each image, for :func:`ddpm_cli.drawing.collect`."""
     places = list(product(range(len(images)), range(count)))
 
     def walk(part: slice) -> Iterator[Step]:
-        which, numbers = zip(*places[part], strict=True)
-        draw = SeededDraw(seed, _noises(which, numbers, images_are), model.shape, model.device)
-        known = _clean(images, which, model)
-        return edits.inpaint(model, known, covered, draw, [labels[k] for k in which], rounds)
+        which = [image for image, _ in places[part]]
+        numbers = [images_are[image] * APART + number for image, number in places[part]]
+        draw = SeededDraw(seed, numbers, model.shape, model.device)
+        return change(_clean(images, which, model), draw, [labels[image] for image in which])
 
-    drawing = collect(walk, model, len(places), model.steps, watched, progress)
-    return Changed(drawing, edits.evaluations_of_inpainting(model, rounds))
+    return walk
 
 
 class End(NamedTuple):
@@ -153,6 +174,7 @@ def ways(
     frames: int,
     seed: int,
     images: Pixels | None = None,
+    labels: Sequence[int | None] = (),
     strength: float = 1.0,
     progress: Progress = _silent,
 ) -> Changed:
@@ -167,6 +189,7 @@ def ways(
         frames: images on a way, its ends included, 2 or more.
         seed: of the noise.
         images: uint8 (N, C, H, W), of the model's shape; None: those of the seed.
+        labels: the class of each that is given, under which it is led to its noise; None: not known.
         strength: how far images that are given are led, as in :func:`vary`.
         progress: takes steps done and in all, of all images.
 
@@ -186,8 +209,7 @@ def ways(
                 f"between images, noise must say all of them, and {model.sampler.name} adds more of it on its way",
                 "Take --sampler ddim, dpm++2m or unipc.",
             )
-        known = {end.number: end.label for leg in reversed(legs) for end in reversed(leg)}  # the first of each stays
-        found = _noise_of(model, images, levels, [known.get(k) for k in range(len(images))])
+        found = _noise_of(model, images, levels, labels)
     places = [(a, b, share) for (a, b), share in product(legs, np.linspace(0, 1, frames))]
 
     def walk(part: slice) -> Iterator[Step]:
@@ -197,12 +219,12 @@ def ways(
         draw, other = (SeededDraw(seed, numbers, model.shape, model.device) for numbers in (here, there))
         noise: edits.Draw = draw if here == there else edits.Between(draw, other, share)
         x = noise("start") if found is None else edits.slerp(found[here], found[there], share)
-        labels = ([end.label for end in first], [end.label for end in second])
-        return edits.between(model, x, levels, noise, labels, share)
+        classes = ([end.label for end in first], [end.label for end in second])
+        return edits.between(model, x, levels, noise, classes, share)
 
     blended = any(a.label != b.label for a, b in legs)
-    evaluations = model.evaluations_along(levels) * (2 if blended else 1) + (steps if images is not None else 0)
-    return Changed(collect(walk, model, len(places), steps, 0, progress), evaluations)
+    evaluations = model.evaluations_along(levels) * (2 if blended else 1)
+    return Changed(collect(walk, model, len(places), steps, 0, progress), evaluations, 0 if found is None else steps)
 
 
 def _noise_of(
@@ -217,15 +239,6 @@ def _noise_of(
             x = step.x
         parts.append(x)
     return torch.cat(parts)
-
-
-APART = 1_000_000  # images of a seed between two images that are edited: more results than anybody asks for
-
-
-def _noises(which: Sequence[int], numbers: Sequence[int], images_are: Sequence[int] | None) -> list[int]:
-    """Which image of the seed the noise of each result is that of."""
-    own = which if images_are is None else [images_are[k] for k in which]
-    return [image * APART + number for image, number in zip(own, numbers, strict=True)]
 
 
 def _clean(images: Pixels, which: Sequence[int], model: DiffusionModel) -> Tensor:

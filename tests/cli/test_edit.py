@@ -1,6 +1,8 @@
 """``ddpm edit``: which images, in which format, and what is told of them. The edits: tests/sampling/test_edits.py."""
 
 import io
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +260,47 @@ def test_guidance_that_has_nothing_to_lead_to_is_left_out_and_not_told(
     assert document["guidance"] == 1
     assert text_of(cwd / "x.png")["guidance"] == "1"
     assert ddpm("edit", "vary", picture, "--label", 1, *common).done().json["guidance"] == 2
+
+
+def test_a_picture_says_its_class_and_each_of_a_folder_which_it_is(ddpm: Any, cwd: Path, archive: Path) -> None:
+    ddpm("edit", "vary", archive, "--index", "2,0", "-n", 2, "--label", "1,0", *QUICK, "-o", "x.png").done()
+    assert (text_of(cwd / "x.png")["label"], text_of(cwd / "x.png")["index"]) == ("1,1,0,0", "2,0")
+    ddpm("edit", "vary", archive, "--index", "2,0", "-n", 2, "--label", "1,0", *QUICK, "-o", "many/").done()
+    told = [text_of(path) for path in sorted((cwd / "many").iterdir())]
+    assert [(each["index"], each["result"], each["label"]) for each in told] == [
+        ("2", "0", "1"),
+        ("2", "1", "1"),
+        ("0", "0", "0"),
+        ("0", "1", "0"),
+    ]
+    ddpm("edit", "vary", archive, "-n", 1, *QUICK, "-o", "x.apng").done()
+    assert text_of(cwd / "x.apng")["edit"] == "vary"
+
+
+def test_an_archive_comes_through_a_pipe_with_a_name_too(ddpm: Any, cwd: Path, archive: Path) -> None:
+    ddpm("edit", "vary", archive, "-n", 1, *QUICK, "-o", "a.npz").done()
+    os.mkfifo(cwd / "pipe")
+    writer = threading.Thread(target=lambda: (cwd / "pipe").write_bytes(archive.read_bytes()))
+    writer.start()
+    ddpm("edit", "vary", "pipe", "-n", 1, *QUICK, "-o", "b.npz").done()
+    writer.join()
+    np.testing.assert_array_equal(images_of(cwd / "a.npz")["images"], images_of(cwd / "b.npz")["images"])
+
+
+def test_a_model_of_a_folder_needs_images_named(ddpm: Any) -> None:
+    ddpm("edit", "vary").refused(2, "photos, are not known by name", "--dataset FOLDER")
+
+
+def test_a_path_from_home_is_told_whole(
+    ddpm: Any, cwd: Path, picture: Path, mask: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(cwd))
+    document = ddpm("edit", "inpaint", picture, "--mask", "~/mask.png", "-n", 1, *QUICK, "--json").done().json
+    assert document["mask"] == str(mask)
+
+
+def test_guidance_of_a_model_without_classes_says_what_is_wrong(
+    ddpm: Any, picture: Path, save_model: Any, home: Path
+) -> None:
+    save_model(home / "models" / "plain.safetensors", classes=())
+    ddpm("edit", "vary", picture, "--model", "plain", "--guidance", 2).refused(2, "this one has none", "--guide")

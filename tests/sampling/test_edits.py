@@ -147,6 +147,20 @@ def test_evaluations_are_the_images_that_the_network_has_seen(guided: dict[str, 
         assert sum(seen) == changed.evaluations * len(changed.drawing.images)
 
 
+def test_the_passes_that_find_the_noise_of_an_image_are_told_apart() -> None:
+    drawing, seen = counted(model(name="ddim", steps=5))
+    changed = ways(drawing, [(End(0, 1), End(1, 2))], 4, 0, some(2), [1, 2], 0.6)
+    assert sum(seen) == 2 * changed.inversion + 4 * changed.evaluations
+    assert changed.inversion > 0
+    assert ways(drawing, [(End(0, 1), End(1, 2))], 2, 0).inversion == 0
+
+
+def test_an_image_is_led_to_its_noise_under_its_own_class() -> None:
+    drawing, images = model(name="ddim", steps=20), some(1)
+    under = [ways(drawing, [(End(0, 0), End(0, 2))], 2, 0, images, [label]).drawing.images for label in (0, 1)]
+    assert np.abs(under[0].astype(int) - under[1]).max() > 1
+
+
 @pytest.mark.parametrize("strength", [0, -1, 1.001, math.nan])
 def test_a_strength_out_of_range_is_a_usage_error(strength: float) -> None:
     with pytest.raises(UsageError, match="strength"):
@@ -281,7 +295,7 @@ def test_images_come_back_from_their_noise_the_nearer_the_more_steps(strength: f
     images = np.random.default_rng(3).integers(64, 192, (2, 1, 1, 3), np.uint8)
     for steps in (10, 40, 160):
         drawing = gaussian([[0.2, 0.1, 0], [0.1, 0.2, 0], [0, 0, 0.3]], name="ddim", steps=steps)
-        found = ways(drawing, [(End(0, None), End(1, None))], 3, 0, images, strength).drawing.images
+        found = ways(drawing, [(End(0, None), End(1, None))], 3, 0, images, [None] * 2, strength).drawing.images
         errors.append(float(np.abs(found[[0, 2]].astype(int) - images).mean()))
     assert errors[0] >= errors[1] >= errors[2]
     assert errors[2] <= 1.5
@@ -292,7 +306,7 @@ def test_images_come_back_from_their_noise_the_nearer_the_more_steps(strength: f
 )
 def test_images_have_no_way_back_from_noise_that_is_not_all_of_them(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="adds more of it"):
-        ways(model(**options), [(End(0, None), End(1, None))], 3, 0, some(2))
+        ways(model(**options), [(End(0, None), End(1, None))], 3, 0, some(2), [None] * 2)
 
 
 @pytest.mark.parametrize(

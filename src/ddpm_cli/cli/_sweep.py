@@ -80,13 +80,7 @@ def sweep(wanted: Wanted, out: Output) -> None:
 
         checkpoint.set_sampler(found.path, best.contender.sampler)
         library.forget_evaluation(info.id)  # which was of images drawn otherwise
-    reference = {
-        "data": against.images.name,
-        "split": against.split,
-        "images": len(against.images.images),
-        "seed": against.seed,
-    }
-    about = {"number": number, "reference": reference, **core.about(against), "stored": stored}
+    about = {"number": number, "reference": against.about, **core.about(against), "stored": stored}
     _tell(wanted, trials, info, core.floor(against, number), about, ready, out)
     if best is None:
         return

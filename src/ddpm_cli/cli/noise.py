@@ -358,8 +358,7 @@ def _estimates(source: Source, name: str | None, at: str | None, form: o.Written
             seed=seed,
             progress=live,
         )
-    same = pictures.labels is not None and pictures.classes == model.classes
-    labels = pictures.labels if same and pictures.labels is not None else [None] * len(pictures.pixels)
+    labels = pictures.known_to(model.classes)
     taken, errors = np.empty_like(noised.x), []
     for k, mark in enumerate(marks):
         for n, label in enumerate(labels):
@@ -407,7 +406,7 @@ def _posterior(source: Source, name: str | None, at: str | None, where: str | No
         raise UsageError("below level 2 there is no noisy level to step to", "Give levels of 2 to T: --at 5%,500")
     pixel, x_0 = _pixel(where, model.shape), from_uint8(pictures.pixels[0])
     eps = noising.noise_of("gaussian", seed, pictures.numbers[0], x_0.shape)(0)
-    label = pictures.labels[0] if pictures.labels and pictures.classes == model.classes else None
+    (label,) = pictures.known_to(model.classes)
     found = noising.moments(
         x_0, model.schedule, [m.t for m in marks], eps, lambda x_t, level: model.estimate(x_t, level, label), pixel
     )

@@ -38,6 +38,13 @@ class Pictures(NamedTuple):
     name: str
     source: dict[str, Any]
 
+    def known_to(self, classes: tuple[str, ...]) -> list[int | None]:
+        """The class of each for a model of these classes; None: not known. The numbers in an archive say nothing, for
+        nobody knows whose they are."""
+        if self.labels is None or self.source["dataset"] is None or not classes or self.classes != classes:
+            return [None] * len(self.pixels)
+        return list(self.labels)
+
 
 def from_file(name: str, fit: Fit, numbers: Sequence[int] | None = None) -> Pictures:
     """The image in a file, or images of an .npz archive.
@@ -55,7 +62,7 @@ def from_file(name: str, fit: Fit, numbers: Sequence[int] | None = None) -> Pict
     # A pipe, of <(...) say, can be read once and not sought in.
     content = _piped(path) if _is_pipe(path) else path
     source = {"image": path, "dataset": None}
-    if path.suffix.lower() == ".npz":
+    if path.suffix.lower() == ".npz" or _is_archive(content):
         return _of_archive(content, path.name, fit, numbers, source)
     return Pictures(fit(read_image(content, _advice(name)))[None], [0], None, (), path.name, source)
 
@@ -67,10 +74,15 @@ def from_bytes(content: bytes, fit: Fit, numbers: Sequence[int] | None = None) -
         DataError: it cannot be read.
         UsageError: a number that it does not have.
     """
-    if content[:2] == b"PK":  # how every zip, and so every .npz, begins
+    if _is_archive(content):
         return _of_archive(content, "stdin", fit, numbers, {"image": "-", "dataset": None})
     pixels = fit(read_image(content, KINDS))
     return Pictures(pixels[None], [0], None, (), "from stdin", {"image": "-", "dataset": None})
+
+
+def _is_archive(content: Path | bytes) -> bool:
+    """Whether bytes begin as every zip, and so every .npz, does."""
+    return isinstance(content, bytes) and content[:2] == b"PK"
 
 
 def _of_archive(
@@ -80,6 +92,7 @@ def _of_archive(
     found = npz.read(content, name)
     wanted = range(len(found.images)) if numbers is None else numbers
     pixels, labels = _some(found, wanted, fit)
+    source = {**source, "index": list(wanted)}
     return Pictures(pixels, list(wanted), labels, found.classes, f"image {wanted[0]} of {name}", source)
 
 

@@ -70,12 +70,7 @@ def evaluate(
     protocol: dict[str, Any] = {
         "number": len(subject.images),
         **subject.origin,
-        "reference": {
-            "data": against.images.name,
-            "split": against.split,
-            "images": len(against.images.images),
-            "seed": against.seed,
-        },
+        "reference": against.about,
     }
     metrics, bench = {}, Bench(subject, against, say, progress)
     for name in METRICS:

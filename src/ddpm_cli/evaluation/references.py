@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,11 @@ class Reference:
     split: str
     seed: int
     load_other: Callable[[], ImageSet] | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a protocol tells of it."""
+        return {"data": self.images.name, "split": self.split, "images": len(self.images.images), "seed": self.seed}
 
     @cached_property
     def other(self) -> ImageSet | None:

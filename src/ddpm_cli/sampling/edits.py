@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.config import INPAINT_ROUNDS
-from ddpm_cli.denoiser import Blend, Condition, Denoises
+from ddpm_cli.denoiser import Blend
 from ddpm_cli.errors import UsageError
 from ddpm_cli.forward import as_tensors, q_sample, transition
 from ddpm_cli.sampling.loop import Step, invert, sample
@@ -66,7 +66,8 @@ def vary(
 ) -> Iterator[Step]:
     """Image to image: noise it to the level t = strength T, and sample from there.
 
-    Little strength keeps more of the image, at 1 nothing is left of it.
+    Little strength keeps more of the image; at 1 as much is left as the first level of the plan leaves, 1 % of its
+    amplitude by default.
 
     References:
         Meng et al. 2022 (SDEdit), section 3.1.
@@ -225,6 +226,4 @@ def noise_of(
 ) -> Iterator[Step]:
     """From images to the noise that a deterministic sampler makes them of, without guidance; all steps up to it."""
     plain = replace(model, guide=None, sampler=model.sampler.changed(None, {"guidance": 1.0}))
-    denoiser: Denoises = plain.asked
-    condition: Condition = plain.condition(labels)
-    yield from invert(denoiser, x_0, levels, condition)
+    yield from invert(plain.asked, x_0, levels, plain.condition(labels))
