@@ -6,35 +6,37 @@ from ddpm_cli import evaluation
 from ddpm_cli.measures import METRICS, Figure, headline
 from ddpm_cli.render.scores import DRAWN
 
+NONE = [""] * 3  # neither an error nor an interval
+
 
 @pytest.mark.parametrize(
     ("figure", "found", "people", "programs"),
     [
-        (Figure("a", "A"), {"a": 0.25, "real": {"a": 1.5}}, ["A", "0.250", "1.500"], ["A", "0.25", "1.5"]),
-        (Figure("a", "A"), {"a": 0.25, "real": {"a": None}}, ["A", "0.250", ""], ["A", "0.25", ""]),
+        (Figure("a", "A"), {"a": 0.25, "real": {"a": 1.5}}, ["A", "0.250", "1.500"], ["A", "0.25", "1.5", *NONE]),
+        (Figure("a", "A"), {"a": 0.25, "real": {"a": None}}, ["A", "0.250", ""], ["A", "0.25", "", *NONE]),
         (
             Figure("a", "A", error="e"),
             {"a": 0.25, "e": 0.0126, "real": {"a": 0.5}},
             ["A", "0.250 ± 0.013", "0.500"],
-            ["A", "0.25", "0.5"],
+            ["A", "0.25", "0.5", "0.0126", "", ""],
         ),
         (
             Figure("a", "A", error="e"),
             {"a": 0.25, "e": None, "real": {"a": 0.5}},
             ["A", "0.250", "0.500"],
-            ["A", "0.25", "0.5"],
+            ["A", "0.25", "0.5", *NONE],
         ),
         (
             Figure("a", "A", share=True, interval="i"),
             {"a": 0.875, "i": (0.5, 0.9375), "real": {"a": 1.0}},
             ["A", "87.5 % (50.0 to 93.8)", "100.0 %"],
-            ["A", "0.875", "1.0"],
+            ["A", "0.875", "1.0", "", "0.5", "0.9375"],
         ),
         (
             Figure("a", "A", interval="i"),
             {"a": 3.5, "i": (3.25, 4.0), "real": {"a": 1.0}},
             ["A", "3.500 (3.250 to 4.000)", "1.000"],
-            ["A", "3.5", "1.0"],
+            ["A", "3.5", "1.0", "", "3.25", "4.0"],
         ),
     ],
 )
@@ -47,7 +49,9 @@ def test_a_figure_without_a_value_has_no_row_and_a_list_one_for_each_name() -> N
     assert Figure("a", "A").rows({"a": None, "real": {"a": 1.0}}, exact=True) == []
     found = {"count": [3, 0], "names": ["cat", "dog"], "real": {"count": [1, 2]}}
     rows = [["found as cat", "3", "1"], ["found as dog", "0", "2"]]
-    assert Figure("count", "found as {}", over="names").rows(found, exact=False) == rows
+    figure = Figure("count", "found as {}", over="names")
+    assert figure.rows(found, exact=False) == rows
+    assert figure.rows(found, exact=True) == [[*row, *NONE] for row in rows]
 
 
 def test_every_metric_is_computed_and_nothing_else_is() -> None:

@@ -44,16 +44,21 @@ class Figure:
 
         Args:
             found: the metric's figures.
-            exact: every digit, for programs; else in short, with how far it can be trusted.
+            exact: every digit, for programs, with its standard error and the ends of its interval in three more
+                columns, empty where it has none; else in short, with how far it can be trusted.
         """
         value, real = found[self.key], found["real"][self.key]
         if value is None:
             return []
         if self.over:
-            names = found[self.over]
-            return [[self.name.format(n), str(a), str(b)] for n, a, b in zip(names, value, real, strict=True)]
-        trust = "" if exact else self._trust(found)
-        return [[self.name, self._text(value, exact) + trust, self._text(real, exact)]]
+            more = [""] * 3 if exact else []
+            each = zip(found[self.over], value, real, strict=True)
+            return [[self.name.format(name), str(one), str(other), *more] for name, one, other in each]
+        if not exact:
+            return [[self.name, self._text(value, exact) + self._trust(found), self._text(real, exact)]]
+        error = found[self.error] if self.error else None
+        trust = (error, *((found[self.interval] if self.interval else None) or (None, None)))
+        return [[self.name, *(self._text(each, exact) for each in (value, real, *trust))]]
 
     def _text(self, value: float | None, exact: bool) -> str:
         if value is None:

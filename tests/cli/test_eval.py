@@ -150,14 +150,14 @@ def test_a_table_a_file_and_a_picture(ddpm: Any, photos: Path, cwd: Path) -> Non
     asked = ("eval", "-n", 4, "--reference", photos, "--seed", 0)
     table = ddpm(*asked, "--plot", "scores.png").done()
     head, first, *_ = table.out.splitlines()
-    assert head == "metric\tvalue\treal images"
+    assert head == "metric\tvalue\treal\terror\tlow\thigh"
     assert first.startswith("SSIM mean\t")
     assert "4 images of model" in table.err
     with Image.open(cwd / "scores.png") as picture:
         assert picture.format == "PNG"
     assert ddpm(*asked, "-o", "scores.csv").done().out == "scores.csv\n"
     rows = list(csv.reader((cwd / "scores.csv").read_text().splitlines()))
-    assert rows[0] == ["metric", "value", "real"]
+    assert rows[0] == ["metric", "value", "real", "error", "low", "high"]
     document = json.loads(ddpm(*asked, "-o", "-").done().out)
     assert float(rows[1][1]) == document["metrics"]["ssim"]["mean"]
 

@@ -4,6 +4,8 @@ Invariant: stdout holds the result of the command and nothing else; with --json 
 """
 
 import contextlib
+import csv
+import io
 import json
 import math
 import os
@@ -20,6 +22,8 @@ from ddpm_cli import files
 from ddpm_cli.errors import ResourceError, UsageError
 
 SCHEMA = 1
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""The head and the rows of a table."""
 SILENCE = 30.0  # seconds between two lines of progress off a terminal
 
 
@@ -98,6 +102,35 @@ class Output:
         for row in rows:
             table.add_row(*map(Text, row))  # a str would be read as markup
         Console().print(table)
+
+    def report(
+        self, document: Mapping[str, Any], short: Table, exact: Table, output: Path | None, written: Mapping[str, Path]
+    ) -> None:
+        """Figures as a table and as a document: printed, or in a file.
+
+        Args:
+            document: for --json and for .json files.
+            short: for people at a terminal.
+            exact: for programs: off a terminal, and in .csv files.
+            output: a .json or .csv file, `-` for JSON on stdout; None: print.
+            written: files written beside, by their key in the document on stdout.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        if output is None:
+            self.document({**document, **written})
+            self.table(*(short if sys.stdout.isatty() else exact))
+            return
+        text = self.as_json(document) + "\n"
+        if output.suffix.lower() == ".csv":
+            table = io.StringIO()
+            csv.writer(table, lineterminator="\n").writerows([exact[0], *exact[1]])
+            text = table.getvalue()
+        self.save(output, text.encode())
+        self.document({**document, **written, "output": output})
+        if output != Path("-"):
+            self.result(str(output))
 
     def _bytes(self, data: bytes) -> None:
         """The result as bytes on stdout.

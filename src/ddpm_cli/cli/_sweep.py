@@ -1,8 +1,5 @@
 """``ddpm eval --sweep``: which method draws best with how many network evaluations."""
 
-import csv
-import io
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -18,7 +15,8 @@ if TYPE_CHECKING:
     from ddpm_cli.library import Found
 
 NUMBER = 2000  # images of the last round: from so many on, distances tell more than luck
-HEAD = ["method", "steps", "spacing", "evaluations", "images", "Fréchet distance", "interval"]
+HEAD = ("method", "steps", "spacing", "evaluations", "images", "Fréchet distance", "interval")
+EXACT_HEAD = (*HEAD[:-1], "low", "high")
 
 
 class Wanted(NamedTuple):
@@ -136,27 +134,15 @@ def _tell(
             **about,
         },
     }
-    written = {key: path for key, path in (("plot", wanted.plot), ("output", wanted.output)) if path is not None}
     if wanted.plot is not None:
         from ddpm_cli.render.scores import sweep_figure
 
         front = [core.document(trial, info.schedule.timesteps) for trial in core.front(trials)]
         kind: Literal["png", "svg"] = "svg" if wanted.plot.suffix.lower() == ".svg" else "png"
         files.write_bytes(wanted.plot, sweep_figure(each, front, floor, f"model {info.id[:12]}", kind))
-    if wanted.output is None:
-        out.document({**document, **written})
-        out.table(HEAD, [_row(trial, exact=not sys.stdout.isatty()) for trial in each])
-    else:
-        if wanted.output.suffix.lower() == ".csv":
-            table = io.StringIO()
-            csv.writer(table, lineterminator="\n").writerows([HEAD, *(_row(trial, exact=True) for trial in each)])
-            data = table.getvalue()
-        else:
-            data = out.as_json(document) + "\n"
-        out.save(wanted.output, data.encode())
-        out.document({**document, **written})
-        if wanted.output != Path("-"):
-            out.result(str(wanted.output))
+    short = (HEAD, [_row(trial, exact=False) for trial in each])
+    exact = (EXACT_HEAD, [_row(trial, exact=True) for trial in each])
+    out.report(document, short, exact, wanted.output, {} if wanted.plot is None else {"plot": wanted.plot})
     if floor is not None:
         out.note(f"real images get {floor:.4g}")
     if wanted.plot is not None:
@@ -165,6 +151,5 @@ def _tell(
 
 def _row(trial: dict[str, Any], exact: bool) -> list[str]:
     value, (low, high) = trial["frechet"]["value"], trial["frechet"]["interval"]
-    form = str if exact else "{:.3f}".format
     about = [trial["sampler"], str(trial["steps"]), trial["spacing"], str(trial["evaluations"]), str(trial["images"])]
-    return [*about, form(value), f"{form(low)} to {form(high)}"]
+    return [*about, *([str(value), str(low), str(high)] if exact else [f"{value:.3f}", f"{low:.3f} to {high:.3f}"])]

@@ -1,10 +1,7 @@
 """``ddpm eval``: how good a model, a folder or an archive of images is, beside what real images get."""
 
 import contextlib
-import csv
-import io
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +26,8 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 LONG = 30.0  # seconds of drawing that are announced
 NUMBER = 64  # images judged unless said otherwise: as many as in the report
+HEAD = ("metric", "value", "real images")
+EXACT_HEAD = ("metric", "value", "real", "error", "low", "high")
 
 
 def evaluate(
@@ -325,28 +324,14 @@ def _title(found: "Evaluation") -> str:
 
 def _tell(found: "Evaluation", output: Path | None, plot: Path | None, out: Output) -> None:
     document = {"metrics": found.metrics, "protocol": found.protocol}
-    written = {key: path for key, path in (("plot", plot), ("output", output)) if path is not None}
-    head, rows = ["metric", "value", "real images"], _rows(found, exact=not sys.stdout.isatty())
-    if output is None:
-        out.document({**document, **written})
-        out.table(head, rows)
-    else:
-        if output.suffix.lower() == ".csv":
-            table = io.StringIO()
-            csv.writer(table, lineterminator="\n").writerows([["metric", "value", "real"], *_rows(found, exact=True)])
-            data = table.getvalue()
-        else:
-            data = out.as_json(document) + "\n"
-        out.save(output, data.encode())
-        out.document({**document, **written})
-        if output != Path("-"):
-            out.result(str(output))
+    short, exact = (HEAD, _rows(found, exact=False)), (EXACT_HEAD, _rows(found, exact=True))
+    out.report(document, short, exact, output, {} if plot is None else {"plot": plot})
     out.note(f"{_title(found)}, seed {found.protocol['reference']['seed']}")
     if plot is not None:
         out.note(f"picture {plot}")
 
 
 def _rows(found: "Evaluation", exact: bool) -> list[list[str]]:
-    """A row a figure: its name, its value, and that of real images; exact for programs, in short for people."""
+    """A row a figure, below one of the heads; exact for programs, in short for people."""
     each = ((figure, values) for name, values in found.metrics.items() for figure in METRICS[name].figures)
     return [row for figure, values in each for row in figure.rows(values, exact)]
