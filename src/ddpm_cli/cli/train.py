@@ -134,8 +134,8 @@ def train(
         typer.Option(
             min=0,
             metavar="N",
-            help="Epochs between judgements of samples by their Fréchet distance, which then tell the best model; "
-            "0: none, the validation loss does.",
+            help="Epochs between judgements of samples by their Fréchet distance from training images, which then tell "
+            "the best model; 0: none, the validation loss does.",
         ),
     ] = RunConfig.eval_every,
     device: o.Device = "auto",

@@ -25,7 +25,7 @@ class Judge:
 
     Args:
         name: of the set, one of :data:`ddpm_cli.features.PINNED`.
-        real: images of it.
+        real: images of it, none of which is to judge the model in the end.
     """
 
     def __init__(self, name: str, real: ImageSet) -> None:
