@@ -194,7 +194,8 @@ def dangers(tree: ast.AST) -> Iterator[tuple[int, str]]:
         if module.split(".")[0] in UNPICKLERS or module in RUNNERS - {"numpy.load"} or module.split(".")[-1] in METHODS:
             yield line, module
     known = meanings(tree)
-    sound = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call) and safely_loaded(node, known)}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and safely_loaded(node, known)]
+    sound = {id(part) for call in calls for part in ast.walk(call.func)}
     for node in ast.walk(tree):
         name = meaning(node, known).removeprefix("builtins.")
         if name and id(node) not in sound and (name in RUNNERS or name.rpartition(".")[2] in METHODS):
@@ -212,8 +213,10 @@ def dangers(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def safely_loaded(call: ast.Call, known: Mapping[str, str]) -> bool:
-    """Whether a call is numpy's load with pickles forbidden in so many words."""
+    """Whether a call forbids pickles that run code in so many words: numpy's load, torch's of somebody's weights."""
     words = {word.arg: ast.unparse(word.value) for word in call.keywords}
+    if meaning(call.func, known) == "torch.hub.load_state_dict_from_url":
+        return words.get("weights_only") == words.get("check_hash") == "True"
     return meaning(call.func, known) == "numpy.load" and words.get("allow_pickle") == "False" and len(call.args) < 3
 
 
@@ -244,6 +247,7 @@ def test_nothing_is_read_that_could_run_code(path: Path) -> None:
         *("import torch as t\nt.load(path)", "from torch import load", "from torch import load as read\nread(path)"),
         *("import torch\nread = torch.load", "import torch\nmap(torch.load, paths)", "from torch.jit import load"),
         *("from torch import jit\njit.load(path)", "from torch import hub\nhub.load_state_dict_from_url(url)"),
+        "import torch\ntorch.hub.load_state_dict_from_url(url, weights_only=True)",
         *("import torch\ngetattr(torch, 'load')(path)", "import torch\ntorch.serialization.load(path)"),
         *("import torch\ntorch.load(path, weights_only=False)", "read(path, weights_only=sure)"),
         *("import torch\ntorch.package.PackageImporter(path)", "import torch\ntorch.export.load(path)"),
@@ -291,6 +295,7 @@ def test_what_could_run_code_is_found(snippet: str) -> None:
             "run(words, shell=False)",
             "from package.cli import eval as judge",
         ),
+        "import torch\ntorch.hub.load_state_dict_from_url(url, weights_only=True, check_hash=True)",
         *("import importlib\nimportlib.import_module(name)", "archive.open(name)", "import code_of_ours"),
     ],
 )

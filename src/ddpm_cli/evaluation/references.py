@@ -16,6 +16,8 @@ from ddpm_cli.config import Shape
 from ddpm_cli.data import ImageSet
 from ddpm_cli.errors import DdpmError, UsageError, unknown_name
 from ddpm_cli.evaluation.subjects import read
+from ddpm_cli.features import FeatureNetwork
+from ddpm_cli.inception import Inception
 from ddpm_cli.measures import METRICS, Need
 from ddpm_cli.metrics.ssim import WINDOW
 from ddpm_cli.seeds import generator
@@ -32,17 +34,35 @@ class Reference:
         split: which part of it, "test" or "train"; "all" for one without parts.
         seed: of the order in which its images are taken.
         load_other: reads the other part of a set that has two, if it is at hand; None for one without parts.
+        offline: never ask the network, for weights either.
+        say: takes sentences for the user.
     """
 
     images: ImageSet
     split: str
     seed: int
     load_other: Callable[[], ImageSet] | None = None
+    offline: bool = False
+    say: Callable[[str], None] = lambda _: None
 
     @property
     def about(self) -> dict[str, Any]:
         """What a protocol tells of it."""
-        return {"data": self.images.name, "split": self.split, "images": len(self.images.images), "seed": self.seed}
+        found = self.images
+        about = {"data": found.name, "split": self.split, "images": len(found.images), "sha256": found.fingerprint()}
+        return {**about, "seed": self.seed}
+
+    @cached_property
+    def network(self) -> FeatureNetwork | Inception:
+        """What sees features in images like these: the pinned network that knows them, or Inception in colour.
+
+        Raises:
+            ResourceError: as :func:`ddpm_cli.inception.load`.
+            ModelError, UsageError: as :func:`ddpm_cli.features.load`.
+        """
+        if self.images.shape[0] == 3:
+            return inception.load(self.offline, self.say)
+        return features.load(self.images.name)
 
     @cached_property
     def other(self) -> ImageSet | None:
@@ -136,12 +156,13 @@ def reference(
         load = partial(data.load, known, image_size=image_size, data_dir=data_dir, progress=progress)
         # The other part only stands beside: it is not worth a download that nobody asked for.
         rest = partial(load, split="test" if which == "train" else "train", offline=True, say=lambda _: None)
-        found = Reference(load(split=which, offline=offline, say=say), which, seed, rest)
+        found = Reference(load(split=which, offline=offline, say=say), which, seed, rest, offline, say)
     else:
         if not name.lower().endswith(".npz") and not data.is_path(name):
             raise unknown_name("data set", name, data.KNOWN)
         own = paths.absolute(name).name == trained_on and shape[1] == shape[2]
-        found = Reference(read(name, say, shape[1] if own else None), "all", seed)  # as training brought them to a size
+        size = shape[1] if own else None  # as training brought them to a size
+        found = Reference(read(name, say, size), "all", seed, offline=offline, say=say)
     if found.images.shape != shape:
         judged, real = ("x".join(map(str, size)) for size in (shape, found.images.shape))
         raise UsageError(
@@ -156,7 +177,7 @@ def reference(
 def choose(
     wanted: Sequence[str], against: Reference, number: int, say: Callable[[str], None], lacks: Mapping[str, str] = EMPTY
 ) -> list[str]:
-    """The metrics to compute; asked before anything long begins.
+    """The metrics to compute; asked before anything long begins, and what they need of networks is there then.
 
     Args:
         wanted: those asked for; ``all``: all that can be had; empty: of these, those that so many images suffice for,
@@ -168,6 +189,7 @@ def choose(
 
     Raises:
         UsageError: a metric that was asked for cannot be had.
+        ResourceError, ModelError: as :attr:`Reference.network`.
     """
     there = min(number, len(against.images.images))
     lacking = {}
@@ -195,6 +217,8 @@ def choose(
         least = max(METRICS[name].least for name in scarce)
         few, advice = ("images", " (-n)") if number == there else (f"real images of {against.images.name}", "")
         say(f"warning: {there:,} {few} are few for {', '.join(scarce)}: take {least:,} or more{advice}")
+    if any(METRICS[name].needs == "network" for name in chosen):
+        _ = against.network  # a download that fails shall not fail after hours of drawing
     return chosen
 
 
@@ -212,7 +236,7 @@ def _lacks_classifier(against: Reference) -> str:
 
 def _lacks_network(against: Reference) -> str:
     if against.images.shape[0] == 3:
-        return inception.lacking()
+        return inception.lacking(against.offline)
     return _lacks_classifier(against)
 
 

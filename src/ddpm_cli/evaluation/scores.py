@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddpm_cli import features, inception
+from ddpm_cli import features
 from ddpm_cli.config import Variance
 from ddpm_cli.data import ImageSet
 from ddpm_cli.denoiser import Clip
 from ddpm_cli.evaluation.references import Reference
 from ddpm_cli.evaluation.subjects import Subject
 from ddpm_cli.features import FeatureNetwork, Seen
-from ddpm_cli.inception import Inception
 from ddpm_cli.likelihood import bound
 from ddpm_cli.metrics import (
     Neighbours,
@@ -77,32 +76,27 @@ class Bench:
         return self.against.apart(self.number)
 
     @cached_property
-    def network(self) -> FeatureNetwork | Inception:
-        """What sees features: the pinned network that knows the real images, or Inception in colour."""
-        return network_for(self.against)
-
-    @cached_property
     def classifier(self) -> FeatureNetwork:
         return features.load(self.against.images.name)
 
     @cached_property
     def judged(self) -> Seen:
-        return self.network.see(self.subject.images)
+        return self.against.network.see(self.subject.images)
 
     @cached_property
     def real(self) -> Seen:
         """What is seen in the whole reference."""
-        return features.see_whole(self.network, self.against.images)
+        return features.see_whole(self.against.network, self.against.images)
 
     @cached_property
     def paired(self) -> Seen:
         """What is seen in as many real images as there are to judge, the first of the pairs."""
-        return self.network.see(self.pairs[0].images)
+        return self.against.network.see(self.pairs[0].images)
 
     @cached_property
     def floor(self) -> NDArray[np.float32] | None:
         """Features of :attr:`apart`: what real images get, of the same number."""
-        return None if self.apart is None else self.network.see(self.apart.images).features
+        return None if self.apart is None else self.against.network.see(self.apart.images).features
 
     def nearest(self, images: Pixels, others: Pixels) -> Neighbours:
         """Of the others, for each image."""
@@ -114,12 +108,8 @@ class Bench:
         if self.apart is not None:
             split = "train" if self.against.split == "test" else "test"
             floor = {"data": self.apart.name, "split": split, "images": len(self.apart.images)}
-        return {"features": {"data": self.network.data, "id": self.network.id}, "floor": floor}
-
-
-def network_for(against: Reference) -> FeatureNetwork | Inception:
-    """What sees the features of images like these: the pinned network that knows them, or Inception in colour."""
-    return inception.load() if against.images.shape[0] == 3 else features.load(against.images.name)
+        network = self.against.network
+        return {"features": {"data": network.data, "id": network.id}, "floor": floor}
 
 
 Scored = tuple[dict[str, Any], dict[str, Any]]

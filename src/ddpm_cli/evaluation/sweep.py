@@ -17,7 +17,7 @@ from ddpm_cli.config import SAMPLERS, Sampler, SamplerConfig
 from ddpm_cli.drawing import Ready
 from ddpm_cli.errors import NumericsError
 from ddpm_cli.evaluation.references import Reference
-from ddpm_cli.evaluation.scores import BOOTSTRAPS, Distance, distance, network_for
+from ddpm_cli.evaluation.scores import BOOTSTRAPS, Distance, distance
 from ddpm_cli.metrics import frechet, moments
 from ddpm_cli.sampling import DiffusionModel
 
@@ -153,7 +153,7 @@ def sweep(
         seed: of the images.
         progress: takes network evaluations done and in all.
     """
-    network = network_for(against)
+    network = against.network
     real = moments(features.see_whole(network, against.images).features)
     done, total = 0, work(all_of_them, number)
 
@@ -215,7 +215,7 @@ def document(trial: Trial, timesteps: int) -> dict[str, Any]:
 
 def about(against: Reference) -> dict[str, Any]:
     """What the protocol of a sweep tells of how distances are measured."""
-    network = network_for(against)
+    network = against.network
     return {"features": {"data": network.data, "id": network.id}, "bootstraps": BOOTSTRAPS}
 
 
@@ -224,6 +224,6 @@ def floor(against: Reference, number: int) -> float | None:
     apart = against.apart(number)
     if apart is None:
         return None
-    network = network_for(against)
+    network = against.network
     real = moments(features.see_whole(network, against.images).features)
     return frechet(moments(network.see(apart.images).features), real)
