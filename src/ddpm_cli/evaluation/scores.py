@@ -236,7 +236,7 @@ def _neighbours(bench: Bench) -> Scored:
     nothing = {"copied": None, "distance": None, "interval": None}
     split = "all" if bench.against.split == "all" else "train"
     how = {"training": training.name, "split": split, "images": len(training.images)}
-    how |= {"copy": "nearest < second nearest / 3"}
+    how |= {"sha256": training.fingerprint(), "copy": "nearest < second nearest / 3"}
     return {**_copied(found), "real": _copied(usual) if usual else nothing}, {"neighbours": how}
 
 

@@ -86,7 +86,7 @@ def from_files(source: str | bytes, number: int | None, say: Callable[[str], Non
     # The first would all be of one class in a folder, which is sorted by class.
     chosen = found if count >= len(found.images) else found.spread(count)
     name = "standard input" if isinstance(source, bytes) else str(paths.absolute(source))
-    return Subject(chosen.images, chosen.labels, chosen.classes, {"images": name})
+    return Subject(chosen.images, chosen.labels, chosen.classes, {"images": name, "sha256": chosen.fingerprint()})
 
 
 def read(source: str | bytes, say: Callable[[str], None], image_size: int | None = None) -> ImageSet:
