@@ -91,6 +91,7 @@ class Metric:
         needs: of the real images; None: nothing.
         least: images from which on it is computed unasked; asked for, it is with fewer too, and warns.
         unasked: whether it ever is.
+        of_images: whether it looks at images that a model draws, or else at the model alone.
         fewest: images, judged and real, without which it has no value.
         drawn: how; None: not at all.
         title: of its picture.
@@ -105,6 +106,7 @@ class Metric:
     needs: Need | None = None
     least: int = 1
     unasked: bool = True
+    of_images: bool = True
     fewest: int = 1
     drawn: Drawing | None = None
     title: str = ""
@@ -227,6 +229,7 @@ METRICS: dict[str, Metric] = {
             Figure("decoder", "of these L_0"),
         ),
         unasked=False,
+        of_images=False,
         drawn="terms",
         title="Terms of the bound",
     ),

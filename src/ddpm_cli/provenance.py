@@ -14,7 +14,7 @@ from ddpm_cli.errors import DataError, UsageError
 
 
 def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]:
-    """How to draw these images again; what a method does not have is left out."""
+    """How to draw these images again, if there are any; what a method does not have is left out."""
     model, config = ready.model, ready.model.sampler
     _, spacing = config.steps_and_spacing(model.schedule.timesteps)
     about = {
@@ -34,9 +34,16 @@ def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]
         "threshold": config.threshold,
         "precision": ready.precision,
         "seed": seed,
-        "index": str(images[0]) if len(images) == 1 else f"{images[0]}-{images[-1]}",
+        "index": _ends(images),
     }
     return {key: value for key, value in about.items() if value is not None}
+
+
+def _ends(images: Sequence[int]) -> str | None:
+    """The first and the last of some images; None: there are none."""
+    if not images:
+        return None
+    return str(images[0]) if len(images) == 1 else f"{images[0]}-{images[-1]}"
 
 
 def as_text(about: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from ddpm_cli import data
+from ddpm_cli import data, drawing
 from ddpm_cli.errors import ResourceError, UsageError
 from ddpm_cli.evaluation import Reference, choose, evaluate, from_files, scores
 from ddpm_cli.render.images import npz
@@ -160,6 +160,18 @@ def test_a_table_a_file_and_a_picture(ddpm: Any, photos: Path, cwd: Path) -> Non
     assert rows[0] == ["metric", "value", "real", "error", "low", "high"]
     document = json.loads(ddpm(*asked, "-o", "-").done().out)
     assert float(rows[1][1]) == document["metrics"]["ssim"]["mean"]
+    assert float(rows[1][3]) == document["metrics"]["ssim"]["standard_error"]
+    share = next(row for row in rows if row[0] == "background")
+    assert [float(end) for end in share[4:]] == document["metrics"]["background"]["interval"]
+
+
+@pytest.mark.usefixtures("model")
+def test_a_protocol_names_images_by_their_hash(ddpm: Any, photos: Path, digits: Path) -> None:
+    asked = ("eval", "-n", 2, "--reference", photos, "--metrics", "ssim", "--json")
+    known = data.load(str(photos)).fingerprint()
+    assert ddpm(*asked).done().json["protocol"]["reference"]["sha256"] == known
+    found = ddpm("eval", digits, "--reference", digits, "--metrics", "ssim", "--json").done().json["protocol"]
+    assert found["sha256"] == found["reference"]["sha256"] != known
 
 
 @pytest.mark.usefixtures("model")
@@ -242,6 +254,16 @@ def test_the_likelihood_of_a_model(ddpm: Any, monkeypatch: pytest.MonkeyPatch) -
     assert protocol["conditional"]
     assert protocol["dequantisation"].startswith("none")
     assert ddpm(*asked).done().json["metrics"] == found["metrics"]
+
+
+def test_the_likelihood_alone_draws_nothing(ddpm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "BOUNDED", 2)
+    monkeypatch.setattr(drawing, "draw", None)
+    found = ddpm("eval", "mnist", "--metrics", "nll", "--seed", 3, "--json").done()
+    assert "nll is of the model itself: no images are drawn" in found.err
+    assert found.json["protocol"]["number"] == 0
+    assert "index" not in found.json["protocol"]
+    assert "mnist" in found.err.splitlines()[-1]
 
 
 @pytest.mark.usefixtures("model")

@@ -133,7 +133,10 @@ def evaluate(
         raise UsageError(f"--plot has nothing to show of {', '.join(names)}", f"Ask for one of {drawn}, too: --metrics")
     for each in names:
         out.detail(f"{each}: {METRICS[each].what}; better: {METRICS[each].better}")
-    subject_taken = source.take()
+    looks = any(METRICS[each].of_images for each in names)
+    if not looks:
+        out.note(f"{', '.join(names)} is of the model itself: no images are drawn")
+    subject_taken = source.take(source.number if looks else 0)
     with _Stages(out, "images") as live:
         found = evaluation.evaluate(subject_taken, against, names, out.note, live)
     evaluation.remember(found, source.trained_on)  # before anything that could fail
@@ -170,14 +173,14 @@ class _Source(NamedTuple):
         trained_on: the data set its model learned; empty for images from files.
         number: how many images.
         is_model: whether a model draws them.
-        take: draws or reads the images.
+        take: draws so many images, 0 where the model alone is judged; those read from files it gives as they are.
     """
 
     shape: Shape
     trained_on: str
     number: int
     is_model: bool
-    take: Callable[[], "Subject"]
+    take: Callable[[int], "Subject"]
 
 
 def _metrics(text: str | None) -> list[str]:
@@ -221,17 +224,17 @@ def _source(
 
         read = evaluation.from_files(_stdin() if name == "-" else name, number, out.note)
         channels, height, width = read.images.shape[1:]
-        return _Source((channels, height, width), "", len(read.images), False, lambda: read)
+        return _Source((channels, height, width), "", len(read.images), False, lambda _: read)
 
     found, info = named(name, out)
     config = info.sampler.changed(sampler, changes)
 
-    def take() -> "Subject":
+    def take(count: int) -> "Subject":
         from ddpm_cli import drawing, evaluation
 
         ready = drawing.ready(found.path, config, **how)
         with out.progress("sampling", "image steps") as live:
-            return evaluation.drawn(ready, number or NUMBER, seed, _Announcing(live, out), in_float32)
+            return evaluation.drawn(ready, count, seed, _Announcing(live, out), in_float32)
 
     def in_float32() -> "DiffusionModel":
         from ddpm_cli import drawing
@@ -318,8 +321,9 @@ def _title(found: "Evaluation") -> str:
         how += f", guidance {protocol['guidance']:g}" if protocol["guidance"] != 1 else ""
     else:
         how = Path(protocol["images"]).name
+    how = f"{counted(protocol['number'])} of {how}" if protocol["number"] else how
     real = protocol["reference"]
-    return f"{counted(protocol['number'])} of {how}; real: {real['data']} {real['split']}"
+    return f"{how}; real: {real['data']} {real['split']}"
 
 
 def _tell(found: "Evaluation", output: Path | None, plot: Path | None, out: Output) -> None:

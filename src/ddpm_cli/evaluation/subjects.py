@@ -47,19 +47,22 @@ def drawn(
 
     Args:
         ready: the model, and how it is drawn from.
-        number: how many.
+        number: how many; 0 where the model alone is judged.
         seed: the seed.
         progress: takes steps done and in all, of all images.
         in_float32: loads the model anew, in float32.
     """
     model, images = ready.model, range(number)
-    result = drawing.draw(model, seed, images, progress=progress)
+    pixels: Pixels = np.empty((0, *model.shape), np.uint8)
+    asked = None
+    if number:
+        result = drawing.draw(model, seed, images, progress=progress)
+        pixels, asked = result.images, None if result.labels is None else np.array(result.labels, np.int64)
     about = provenance(ready, seed, images)
-    asked = None if result.labels is None else np.array(result.labels, np.int64)
     usual = ready.weights == ready.info.weights[0] and ready.guide is None
     as_it_comes = usual and model.draws_as(ready.info.sampler)
     return Subject(
-        result.images,
+        pixels,
         asked,
         model.classes,
         {**about, "evaluations": model.evaluations},
