@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ddpm_cli import data
-from ddpm_cli.data import folder
+from ddpm_cli.data import folder, imagefile
 from ddpm_cli.errors import DataError, ResourceError
 
 NOISE = np.random.default_rng(2)
@@ -396,8 +396,8 @@ def test_bytes_are_read_as_their_file_is(tmp_path: Path, orientation: int) -> No
         ("turned.tif", grey(20, 30)),
     ):
         save(tmp_path / name, pixels, exif=exif)
-        found = folder.read_image((tmp_path / name).read_bytes())
-        np.testing.assert_array_equal(found, folder.read_image(tmp_path / name))
+        found = imagefile.read_image((tmp_path / name).read_bytes())
+        np.testing.assert_array_equal(found, imagefile.read_image(tmp_path / name))
         assert found.shape[1:] == ((20, 30) if orientation < 5 else (30, 20))
         assert found.flags.writeable
 
@@ -405,7 +405,7 @@ def test_bytes_are_read_as_their_file_is(tmp_path: Path, orientation: int) -> No
 @pytest.mark.parametrize("what", BAD)
 def test_bad_bytes_are_told_with_the_advice_of_the_caller(what: str) -> None:
     with pytest.raises(DataError, match=r"cannot read the image on stdin: .") as caught:
-        folder.read_image(BAD[what], "Send another.")
+        imagefile.read_image(BAD[what], "Send another.")
     assert caught.value.hint == "Send another."
 
 
@@ -413,7 +413,7 @@ def test_bad_bytes_are_told_with_the_advice_of_the_caller(what: str) -> None:
 
 
 def test_a_folder_is_read_once_until_it_changes(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, reads, read_image = tmp_path / "root", [], folder.read_image
+    root, reads, read_image = tmp_path / "root", [], imagefile.read_image
 
     def counted(file: Path) -> np.ndarray:
         reads.append(file.name)

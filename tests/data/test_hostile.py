@@ -17,7 +17,7 @@ from PIL import Image
 
 from ddpm_cli import data
 from ddpm_cli.config import Budget, RunConfig, network_for
-from ddpm_cli.data import folder, store
+from ddpm_cli.data import folder, imagefile, store
 from ddpm_cli.data.imageset import LeftOut, printable
 from ddpm_cli.errors import DataError, UsageError
 
@@ -52,8 +52,8 @@ def load(path: Path, **options: object) -> data.ImageSet:
 
 
 def reason(content: bytes) -> str:
-    with pytest.raises(folder.UnreadableImage) as caught:
-        folder.read_image(content)
+    with pytest.raises(imagefile.UnreadableImage) as caught:
+        imagefile.read_image(content)
     assert "\n" not in caught.value.message
     assert caught.value.message.isprintable()
     return caught.value.reason
@@ -74,7 +74,7 @@ SHADES = {
 @pytest.mark.parametrize("depth", SHADES)
 def test_grey_of_any_depth(depth: int) -> None:
     row, expected = SHADES[depth]
-    assert folder.read_image(png(4, 1, depth, 0, [row])).tolist() == [[expected]]
+    assert imagefile.read_image(png(4, 1, depth, 0, [row])).tolist() == [[expected]]
 
 
 @pytest.mark.parametrize("depth", SHADES)
@@ -84,7 +84,7 @@ def test_a_shade_can_be_transparent(depth: int) -> None:
     clear = {1: 0, 2: 1, 4: 0x5, 8: 7, 16: 128}[depth]
     place = {1: 1, 2: 1, 4: 2, 8: 2, 16: 2}[depth]
     on_white = [255 if number == place else shade for number, shade in enumerate(expected)]
-    found = folder.read_image(png(4, 1, depth, 0, [row], chunk(b"tRNS", struct.pack(">H", clear))))
+    found = imagefile.read_image(png(4, 1, depth, 0, [row], chunk(b"tRNS", struct.pack(">H", clear))))
     assert found.tolist() == [[on_white]]
 
 
@@ -94,7 +94,7 @@ def test_a_colour_can_be_transparent(depth: int) -> None:
     kind = "H" if depth == 16 else "B"
     row = struct.pack(f">6{kind}", *(scale * value for value in (1, 2, 3, 4, 5, 6)))
     clear = chunk(b"tRNS", struct.pack(">3H", *(scale * value for value in (1, 2, 3))))
-    assert folder.read_image(png(2, 1, depth, 2, [row], clear)).tolist() == [[[255, 4]], [[255, 5]], [[255, 6]]]
+    assert imagefile.read_image(png(2, 1, depth, 2, [row], clear)).tolist() == [[[255, 4]], [[255, 5]], [[255, 6]]]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
@@ -103,9 +103,9 @@ def test_palettes_with_transparency(depth: int) -> None:
     palette, clear = chunk(b"PLTE", bytes([10, 20, 30, 0, 100, 255])), chunk(b"tRNS", bytes([255, 51]))
     # 51 / 255 = 0.2: 0.2 v + 0.8 * 255
     expected = [[[10, 204]], [[20, 224]], [[30, 255]]]
-    assert folder.read_image(png(2, 1, depth, 3, [row], palette, clear)).tolist() == expected
+    assert imagefile.read_image(png(2, 1, depth, 3, [row], palette, clear)).tolist() == expected
     grey = chunk(b"PLTE", bytes([9, 9, 9, 200, 200, 200]))
-    assert folder.read_image(png(2, 1, depth, 3, [row], grey)).tolist() == [[[9, 200]]]
+    assert imagefile.read_image(png(2, 1, depth, 3, [row], grey)).tolist() == [[[9, 200]]]
 
 
 def test_colour_of_sixteen_bits_is_at_most_one_off() -> None:
@@ -113,11 +113,11 @@ def test_colour_of_sixteen_bits_is_at_most_one_off() -> None:
     row = struct.pack(">9H", *values)
     for colour, channels, expected in ((2, 3, values / 257), (4, 2, None)):
         if colour == 2:
-            found = folder.read_image(png(3, 1, 16, colour, [row]))
+            found = imagefile.read_image(png(3, 1, 16, colour, [row]))
             assert np.abs(found.transpose(1, 2, 0).ravel() - expected).max() <= 1
         else:  # grey with alpha, all of it opaque
             row = b"".join(struct.pack(">2H", value, 65535) for value in values)
-            found = folder.read_image(png(9, 1, 16, colour, [row]))
+            found = imagefile.read_image(png(9, 1, 16, colour, [row]))
             assert np.abs(found[0, 0] - values / 257).max() <= 1
         assert channels in (2, 3)
 
@@ -129,7 +129,7 @@ def test_cmyk_jpegs(marked: bool) -> None:
     place = content.index(b"\xff\xee\x00\x0eAdobe")
     if not marked:
         content = content[:place] + content[place + 16 :]
-    red = folder.read_image(content)
+    red = imagefile.read_image(content)
     assert np.abs(red.astype(int) - np.array([255, 0, 0]).reshape(3, 1, 1)).max() <= 3
 
 
@@ -175,7 +175,7 @@ def test_an_orientation_that_is_none_is_ignored(kind: int, count: int, value: in
     tags = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x0112, kind, count, value, 0)
     content = png(3, 2, 8, 0, [row.tobytes() for row in SIX], chunk(b"eXIf", tags))
     try:
-        assert folder.read_image(content).tolist() == [SIX.tolist()] or (kind, count) == (3, 2)
+        assert imagefile.read_image(content).tolist() == [SIX.tolist()] or (kind, count) == (3, 2)
     except DataError:
         assert count == 2**31
 
@@ -184,7 +184,7 @@ def test_the_first_frame_of_every_animation() -> None:
     frames = [Image.new("RGB", (4, 4), (shade, 0, 0)) for shade in (10, 20, 30)]
     for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {}), ("TIFF", {})):
         content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-        assert folder.read_image(content)[0].tolist() == [[10] * 4] * 4, kind
+        assert imagefile.read_image(content)[0].tolist() == [[10] * 4] * 4, kind
 
 
 def test_a_jpeg_called_png_is_a_jpeg(tmp_path: Path) -> None:
@@ -208,10 +208,10 @@ CUTS = {
 def test_a_file_cut_anywhere_is_whole_or_reported(kind: str) -> None:
     y, x = np.mgrid[:12, :17]
     content = CUTS[kind](Image.fromarray(np.stack([x * 15, y * 20, x * y], 2).astype(np.uint8)))
-    whole, read = folder.read_image(content), 0
+    whole, read = imagefile.read_image(content), 0
     for end in [*range(0, len(content) - 20, 7), *range(len(content) - 20, len(content))]:
         try:
-            np.testing.assert_array_equal(folder.read_image(content[:end]), whole)
+            np.testing.assert_array_equal(imagefile.read_image(content[:end]), whole)
             read += 1
         except DataError:
             pass
@@ -278,14 +278,14 @@ def test_chunks_that_inflate_or_are_giant() -> None:
     assert "too large" in reason(png(4, 1, 8, 0, rows, chunk(b"iCCP", b"a\0\0" + zeros)))
     assert "text" in reason(png(4, 1, 8, 0, rows, chunk(b"tEXt", b"a\0" + b"x" * 70_000_000)))
     small = chunk(b"tEXt", b"a\0" + b"x" * 900_000)
-    assert folder.read_image(png(4, 1, 8, 0, rows, small)).tolist() == [[[0] * 4]]
+    assert imagefile.read_image(png(4, 1, 8, 0, rows, small)).tolist() == [[[0] * 4]]
 
 
 def test_a_file_of_endless_parts_is_given_up() -> None:
-    assert "parts" in reason(SOUND[:33] + chunk(b"xxxx", b"") * (folder.PARTS + 1) + SOUND[33:])
+    assert "parts" in reason(SOUND[:33] + chunk(b"xxxx", b"") * (imagefile.PARTS + 1) + SOUND[33:])
     jpeg = encoded(Image.fromarray(GREY), "JPEG", progressive=True)
     scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
-    assert "scans" in reason(jpeg[:-2] + scan * folder.SCANS + jpeg[-2:])
+    assert "scans" in reason(jpeg[:-2] + scan * imagefile.SCANS + jpeg[-2:])
 
 
 def test_a_file_too_large_to_be_an_image(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_file_too_large_to_be_an_image(tmp_path: Path) -> None:
     path.write_bytes(SOUND[:33] + struct.pack(">I", 2**31 - 1) + b"tEXt")
     os.truncate(path, 10**10)  # a hole
     with pytest.raises(DataError, match="bytes, expected at most"):
-        folder.read_image(path)
+        imagefile.read_image(path)
 
 
 def test_nothing_is_run_that_calls_itself_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,7 +460,7 @@ def test_what_was_skipped_stops_again(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "a.png").write_bytes(SOUND)
     (tmp_path / "b.png").write_bytes(SOUND[:-30])
     assert load(tmp_path, on_bad_image="skip").left_out == (LeftOut("b.png", "truncated"),)
-    reads, real = [], folder.read_image
+    reads, real = [], imagefile.read_image
     monkeypatch.setattr(folder, "read_image", lambda file: reads.append(file.name) or real(file))
     for _ in range(2):
         with pytest.raises(DataError, match=r"b\.png: truncated"):
@@ -524,7 +524,7 @@ def test_memory_that_is_not_there_is_no_traceback(tmp_path: Path, monkeypatch: p
     def out_of_memory(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(folder, "_strip", out_of_memory)
+    monkeypatch.setattr(imagefile, "_strip", out_of_memory)
     (tmp_path / "a.png").write_bytes(SOUND)
     with pytest.raises(DataError, match=r"a\.png: there is not enough memory for it"):
         load(tmp_path)
@@ -587,7 +587,7 @@ def test_the_largest_image_needs_less_than_a_gigabyte(mode: str, monkeypatch: py
     content = encoded(Image.new(colours, size), kind, **({"lossless": True, "method": 0} if kind == "WEBP" else {}))
 
     def work() -> None:
-        assert folder.read_image(content).shape[1:] == size[::-1]
+        assert imagefile.read_image(content).shape[1:] == size[::-1]
 
     assert grown(work) < 250_000_000
 

@@ -28,7 +28,7 @@ from PIL import Image
 import archives
 import mutation
 from ddpm_cli import data
-from ddpm_cli.data import cifar, emnist, folder, idx, npz, store, svhn
+from ddpm_cli.data import cifar, emnist, idx, imagefile, npz, store, svhn
 from ddpm_cli.data.resize import to_square
 from ddpm_cli.errors import DataError
 
@@ -181,10 +181,10 @@ def mended(content: bytes) -> bytes:
 
 def read_image(content: bytes) -> str:
     """Reads an image, and brings it to a size as a folder would."""
-    with contextlib.suppress(folder.UnreadableImage):
-        return _image(folder.read_image(content))
-    with pytest.raises(folder.UnreadableImage) as caught:
-        folder.read_image(content)
+    with contextlib.suppress(imagefile.UnreadableImage):
+        return _image(imagefile.read_image(content))
+    with pytest.raises(imagefile.UnreadableImage) as caught:
+        imagefile.read_image(content)
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 400
     assert "memory" not in caught.value.reason

@@ -334,7 +334,7 @@ def _mask(text: str, shape: tuple[int, int, int]) -> "Pixels":
     covered[:, rows, columns] = 1
     if text in MASKS:
         return covered
-    from ddpm_cli.data.folder import read_image
+    from ddpm_cli.data.imagefile import read_image
     from ddpm_cli.render.grid import squared
 
     hint = f"White is painted anew, black is kept; or one of: {', '.join(MASKS)}."

@@ -214,7 +214,7 @@ def _origin(like: Path, context: typer.Context) -> "Origin":
         DataError: it does not say so.
         UsageError: an option that would make other images of them.
     """
-    from ddpm_cli.data.folder import read_text
+    from ddpm_cli.data.imagefile import read_text
     from ddpm_cli.provenance import read
 
     for parameter in context.command.params:
@@ -229,7 +229,7 @@ def _alike(drawn: "Drawing", like: Path) -> dict[str, int | None]:
     is no grid of the same images, as a trajectory is none."""
     import numpy as np
 
-    from ddpm_cli.data.folder import read_image
+    from ddpm_cli.data.imagefile import read_image
     from ddpm_cli.render.grid import grid
 
     there = read_image(paths.absolute(str(like)))

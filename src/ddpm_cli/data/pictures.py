@@ -10,7 +10,7 @@ import numpy as np
 from ddpm_cli import data, paths
 from ddpm_cli.data import npz
 from ddpm_cli.data.fetch import Progress
-from ddpm_cli.data.folder import read_image
+from ddpm_cli.data.imagefile import read_image
 from ddpm_cli.data.imageset import ImageSet
 from ddpm_cli.errors import DataError, UsageError
 from ddpm_cli.pixels import Pixels

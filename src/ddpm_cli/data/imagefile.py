@@ -1,0 +1,322 @@
+"""One image, from a file that anybody may have made.
+
+Invariant: nothing is believed of a file. It is an image or an :class:`UnreadableImage`, and costs no more memory than
+the largest image allowed.
+"""
+
+import io
+import os
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli.data.imageset import printable
+from ddpm_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# What a suffix promises. Pillow goes by content, and must not run Ghostscript on an EPS that calls itself .png.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
+ORIENTATION = 0x0112  # EXIF 2.32, tag Orientation: 5 to 8 exchange height and width
+# Bytes: as many as the largest image allowed (Pillow's MAX_IMAGE_PIXELS, 89 million) has in RGB of 16 bits.
+LARGEST_FILE = 2**29
+LARGEST_WEBP = 48_000_000  # pixels: its decoder takes 16 bytes for each, where others take 4
+STRIP = 2**20  # pixels converted at once, which bounds the memory
+PARTS = 2**18  # chunks of a PNG: of 2 KB each in the largest file
+SCANS = 100  # of a JPEG
+UNCLEAR = ("decoder error", "could not create decoder object", "cannot load this image")  # what Pillow says of damage
+SPREAD = {"L;2": 85, "L;4": 17}  # shades of 2 and 4 bits, as Pillow calls them: what spreads them to 8
+IN_A_FOLDER = "Repair it, or move it out of the folder; ddpm train leaves such images out with --on-bad-image skip."
+# EXIF 2.32: how the stored image (C, H, W) becomes upright.
+UPRIGHT: Final[dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = {
+    2: lambda a: a[..., ::-1],
+    3: lambda a: a[..., ::-1, ::-1],
+    4: lambda a: a[..., ::-1, :],
+    5: lambda a: a.swapaxes(1, 2),
+    6: lambda a: a[..., ::-1, :].swapaxes(1, 2),
+    7: lambda a: a[..., ::-1, ::-1].swapaxes(1, 2),
+    8: lambda a: a[..., ::-1].swapaxes(1, 2),
+}
+
+
+class UnreadableImage(DataError):
+    """An image that cannot be read.
+
+    Args:
+        what: the file, or where its bytes came from.
+        reason: why, in a few words.
+        hint: what to do.
+    """
+
+    def __init__(self, what: str, reason: str, hint: str) -> None:
+        super().__init__(f"cannot read {what}: {reason}", hint)
+        self.reason = reason
+
+
+class Look(NamedTuple):
+    """What a header tells of an image."""
+
+    height: int
+    width: int
+    colour: bool
+
+
+def read_image(file: Path | bytes, hint: str = IN_A_FOLDER) -> NDArray[np.uint8]:
+    """One image, upright: (1, H, W) where the file is grey, else (3, H, W); uint8, writable.
+
+    The first frame of an animation. What is transparent is laid on white, as every viewer shows it: most such images
+    are dark lines, which would vanish on black. Grey of 16 bits becomes 8 by the nearest v / 257; of colour of 16 bits
+    Pillow keeps the upper half, which differs by 1 at most.
+
+    Args:
+        file: where it is, or, as it came from stdin, the bytes of the file itself.
+        hint: what to do where it cannot be read.
+
+    Raises:
+        UnreadableImage: not an image, damaged, or too large to be one.
+    """
+    with _opened(file, hint, whole=True) as image:
+        pixels = _pixels(image)
+        upright = UPRIGHT.get(_orientation(image))
+        return np.ascontiguousarray(upright(pixels)) if upright else pixels
+
+
+def read_text(file: Path) -> dict[str, str]:
+    """The text chunks of a PNG; none of other files.
+
+    Raises:
+        UnreadableImage: as :func:`read_image`.
+    """
+    with _opened(file, "", whole=True) as image:
+        return dict(getattr(image, "text", {}))
+
+
+def look_at(file: Path) -> Look:
+    """What a header tells; where it does not tell all, the pixels are read too.
+
+    Raises:
+        UnreadableImage: as :func:`read_image`.
+    """
+    with _opened(file, IN_A_FOLDER) as image:
+        width, height = image.size
+        if _orientation(image) >= 5:
+            width, height = height, width
+        if image.mode in ("P", "PA"):  # the palette may be all grey
+            return Look(height, width, len(_pixels(image)) == 3)
+        return Look(height, width, image.mode not in GREY)
+
+
+def _orientation(image: "Image.Image") -> int:
+    """How the stored image lies, 1 (upright) to 8."""
+    if image.format == "TIFF":  # Pillow turns these by itself, and no others
+        return 1
+    found = image.getexif().get(ORIENTATION)
+    return found if isinstance(found, int) and found in UPRIGHT else 1
+
+
+def _pixels(image: "Image.Image") -> NDArray[np.uint8]:
+    """(1, H, W) where the mode, or the used part of the palette, is grey; else (3, H, W). Writable."""
+    clear = image.info.get("transparency")
+    if image.format == "PNG" and isinstance(clear, int):  # Pillow spreads the shades to 8 bits, and not this one
+        tiles = getattr(image, "tile", [])
+        image.info["transparency"] = clear * SPREAD.get(tiles[0].args if tiles else "", 1)
+    image.load()
+    width, height = image.size
+    pixels = np.empty((1 if image.mode in GREY else 3, height, width), np.uint8)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        strip = _strip(image.crop((0, top, width, bottom)) if height > rows else image)
+        pixels[:, top:bottom] = np.moveaxis(strip, 2, 0)
+    if image.mode in ("P", "PA") and (pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all():
+        return pixels[:1].copy()
+    return pixels
+
+
+def _strip(image: "Image.Image") -> NDArray[np.uint8]:
+    """A few rows, (H, W, 1) or (H, W, 3)."""
+    if image.mode.startswith("I"):
+        values = np.array(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its values exceed 16 bits")
+        pixels = ((values + 128) // 257).astype(np.uint8)
+        if isinstance(clear := image.info.get("transparency"), int):
+            pixels[values == clear] = 255
+        return pixels[..., np.newaxis]
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range")
+
+    grey = image.mode in GREY
+    if image.has_transparency_data:
+        bands = np.array(image.convert("LA" if grey else "RGBA")).astype(np.uint16)
+        colour, alpha = bands[..., :-1], bands[..., -1:]
+        return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    pixels = np.array(image.convert("L" if grey else "RGB"))
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+@contextmanager
+def _opened(file: Path | bytes, hint: str, whole: bool = False) -> Iterator["Image.Image"]:
+    """An open image file; whatever Pillow trips over becomes an :class:`UnreadableImage` that names it.
+
+    Args:
+        file: where it is, or its bytes.
+        hint: what to do where it cannot be read.
+        whole: whether checksums are compared too, which reads all of it.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    what = "the image on stdin" if isinstance(file, bytes) else printable(str(file))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # oddities in the EXIF data and the like, which do not touch the pixels
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # Given a path, Pillow 13 maps an uncompressed TIFF with height and width exchanged if it is to be turned.
+            with io.BytesIO(file) if isinstance(file, bytes) else _stream(file) as stream:
+                tiff = _checked(stream, whole)
+                with _silence() if tiff else nullcontext(), Image.open(stream, formats=FORMATS) as image:
+                    yield image
+    except UnreadableImage:
+        raise
+    # Pillow's plugins raise whatever their parsers meet: OSError, SyntaxError, KeyError, struct.error, ...
+    except Exception as error:
+        raise UnreadableImage(what, _reason(error, isinstance(error, UnidentifiedImageError)), hint) from error
+
+
+def _stream(file: Path) -> BinaryIO:
+    """A file, opened for reading; a pipe that somebody put in its place is refused rather than waited for."""
+    handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("not a regular file")
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _reason(error: Exception, unidentified: bool) -> str:
+    """Why an image cannot be read, in a few words; Pillow's own where they say it well."""
+    from PIL import Image
+
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if unidentified:
+        return "no image, or damaged"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return "too large, perhaps a decompression bomb"
+    said = printable(" ".join(str(error).split())[:200].rstrip("."))
+    if "truncated" in said.lower():
+        return "truncated"
+    return "damaged" if said.startswith(UNCLEAR) else said or type(error).__name__
+
+
+def _checked(stream: BinaryIO, whole: bool) -> bool:
+    """Look at a file before Pillow does, and leave it at its beginning; returns whether it is a TIFF.
+
+    Pillow does not compare the checksums of the pixels in a PNG, and asks for the whole canvas of a WebP before it
+    looks at its size.
+
+    Raises:
+        ValueError: it is no image that could be read.
+        EOFError: it is truncated.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    if not size:
+        raise ValueError("empty")
+    if size > LARGEST_FILE:
+        raise ValueError(f"it has {size:,} bytes, expected at most {LARGEST_FILE:,}")
+    stream.seek(0)
+    head = stream.read(30)
+    if head.startswith(b"\x89PNG\r\n\x1a\n") and whole:
+        _check_png(stream)
+    if head[:2] == b"\xff\xd8" and whole:
+        _check_jpeg(stream)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        _check_webp(head)
+    stream.seek(0)
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def _check_png(stream: BinaryIO) -> None:
+    """Compare the checksums of the chunks that the picture is made of (PNG 1.2, 3.2)."""
+    stream.seek(8)
+    for _ in range(PARTS):
+        length, kind = struct.unpack(">I4s", _exactly(stream, 8))
+        checksum = zlib.crc32(kind)
+        while length:
+            block = _exactly(stream, min(length, 1 << 20))
+            checksum, length = zlib.crc32(block, checksum), length - len(block)
+        (expected,) = struct.unpack(">I", _exactly(stream, 4))
+        if checksum != expected and not kind[0] & 0x20:  # a small letter: what is not needed for the picture
+            raise ValueError("damaged: a checksum is wrong")
+        if kind == b"IEND":
+            return
+    raise ValueError(f"it has more than {PARTS:,} parts")
+
+
+def _check_jpeg(stream: BinaryIO) -> None:
+    """Count the scans, each of which costs a pass over all pixels (ITU-T T.81, B.1.1.3: inside one, FF DA is FF 00 DA).
+
+    Progressive files have about ten; thousands would take hours.
+    """
+    stream.seek(0)
+    scans, end = 0, b""
+    while block := stream.read(1 << 20):
+        scans += (end + block).count(b"\xff\xda")
+        end = block[-1:] if block[-1:] == b"\xff" else b""
+        if scans > SCANS:
+            raise ValueError(f"it has more than {SCANS} scans")
+
+
+def _check_webp(head: bytes) -> None:
+    """Compare the size with the largest allowed, before the decoder takes memory for it (RFC 9649, 2.5 to 2.7)."""
+    from PIL import Image
+
+    kind = head[12:16]
+    if kind == b"VP8X":
+        width, height = (1 + int.from_bytes(head[place : place + 3], "little") for place in (24, 27))
+    elif kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    else:
+        width, height = (int.from_bytes(head[place : place + 2], "little") & 0x3FFF for place in (26, 28))
+    if width * height > min(LARGEST_WEBP, Image.MAX_IMAGE_PIXELS or LARGEST_WEBP):
+        raise Image.DecompressionBombError
+
+
+def _exactly(stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError("truncated")
+    return data
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing on stderr: the library that decodes TIFFs writes there what it thinks of a damaged one."""
+    try:
+        before = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
