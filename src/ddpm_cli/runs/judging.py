@@ -1,23 +1,48 @@
-"""A cheap judgement of samples while a run trains: their Fréchet distance, of few images in few steps.
+"""How good a model is while a run trains: its loss on images that never change, and the Fréchet distance of a few
+samples drawn in few steps.
 
-It tells whether samples get better or worse, and which model to keep; for figures to be told there is ``ddpm eval``.
-Invariant: the same model gets the same figure, whenever it is asked and whatever ran before.
+The distance tells whether samples get better or worse, and which model to keep; for figures to be told there is
+``ddpm eval``. Invariant: the same model gets the same figures, whenever it is asked and whatever ran before.
 """
 
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from ddpm_cli import features
-from ddpm_cli.config import SamplerConfig
+from ddpm_cli.config import SamplerConfig, TrainConfig
 from ddpm_cli.data import ImageSet
 from ddpm_cli.features import FeatureNetwork
 from ddpm_cli.metrics import Moments, frechet, moments
 from ddpm_cli.pixels import to_uint8
 from ddpm_cli.sampling import DiffusionModel
+from ddpm_cli.training import Batches
 
 DRAWN = 500  # images of a judgement
 SAMPLER = SamplerConfig("dpm++2m", steps=10)
+
+
+class Validation:
+    """The loss of models on images, levels and noise that never change.
+
+    Args:
+        batches: of them.
+        recipe: tells which loss.
+    """
+
+    def __init__(self, batches: Batches, recipe: TrainConfig) -> None:
+        self.batches, self.recipe = batches, recipe
+
+    @torch.no_grad()
+    def __call__(self, model: DiffusionModel) -> float:
+        """The mean loss of a model."""
+        recipe, denoiser = self.recipe, model.denoiser
+        losses = [
+            denoiser.loss(b.x_0, b.level, b.eps, b.condition, recipe.loss, recipe.gamma, b.chain).mean()
+            for b in map(self.batches, range(self.batches.steps_per_epoch))
+        ]
+        return float(torch.stack(losses).mean())
 
 
 class Judge:

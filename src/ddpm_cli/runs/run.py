@@ -10,12 +10,11 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,12 +24,10 @@ from ddpm_cli.config import Compiling, RunConfig, TrainConfig
 from ddpm_cli.data import ImageSet
 from ddpm_cli.drawing import inner_batch
 from ddpm_cli.errors import DdpmError, ModelError, NumericsError, UsageError
-from ddpm_cli.pixels import from_uint8, to_uint8
-from ddpm_cli.render import grid, images
-from ddpm_cli.runs import judging, records, saves
+from ddpm_cli.runs import judging, pictures, records, saves
 from ddpm_cli.runs.saves import Position
 from ddpm_cli.sampling import DiffusionModel
-from ddpm_cli.sampling.model import check_images, evaluation_mode
+from ddpm_cli.sampling.model import evaluation_mode
 from ddpm_cli.schedule import Schedule
 from ddpm_cli.training import Batches, Length, StepReport, TrainState, pays, seconds_a_step, train
 
@@ -137,7 +134,7 @@ class Run:
             schedule=c.schedule,
             target=c.train.target,
             classes=classes,
-            data=describe(self.data),
+            data=self.data.statistics(),
             parameters=networks.count_parameters(network),
             flops=networks.count_flops(network),
         )
@@ -198,7 +195,7 @@ class Run:
                     held, self.validated_on = test, "test images"
         size = min(VALIDATED // 4, len(held.images))  # four batches, so that memory stays that of a small step
         recipe = replace(self.config.train, batch_size=size, accumulate=1, label_drop=0.0, seed=0)
-        self._validation = self._batches(held, recipe)
+        self._validation = judging.Validation(self._batches(held, recipe), recipe)
 
     def _prepare_judge(self) -> None:
         """What judges samples on the way, where that is wanted and possible."""
@@ -392,13 +389,13 @@ class Run:
         best weights."""
         found = {}
         for name, is_turn, measure in (
-            (VALIDATION, self._is_turn(step), self._validate),
-            (DISTANCE, self.judge is not None and self._is_turn(step, self.config.eval_every), self._judge),
+            (VALIDATION, self._is_turn(step), self._validation),
+            (DISTANCE, self._is_turn(step, self.config.eval_every), self.judge),
         ):
-            if not is_turn:
+            if measure is None or not is_turn:
                 continue
             try:
-                found[name] = measure()
+                found[name] = measure(self.model())
             except (DdpmError, RuntimeError, MemoryError) as error:  # no reason to lose a run
                 self._log(f"no {name} at step {step}: {error}")
         score = found.get(self._chosen_by, math.nan)
@@ -412,20 +409,6 @@ class Run:
     def _chosen_by(self) -> str:
         """Which score tells the best model."""
         return VALIDATION if self.judge is None else DISTANCE
-
-    @torch.no_grad()
-    def _validate(self) -> float:
-        """The loss on images and noise that never change."""
-        recipe, denoiser = self.config.train, self.model().denoiser
-        losses = [
-            denoiser.loss(b.x_0, b.level, b.eps, b.condition, recipe.loss, recipe.gamma, b.chain).mean()
-            for b in map(self._validation, range(self._validation.steps_per_epoch))
-        ]
-        return float(torch.stack(losses).mean())
-
-    def _judge(self) -> float:
-        assert self.judge is not None
-        return self.judge(self.model())
 
     # --- saving, and going on ---
 
@@ -578,15 +561,10 @@ class Run:
         """A grid of samples; pictures are no reason to lose a run."""
         count = SAMPLES if self.info.flops < LARGE or self.device.type != "cpu" else SAMPLES // 4
         try:
-            model = self.model()
-            labels = [k % len(model.classes) for k in range(count)] if model.classes else None
-            for at in model.walk(0, range(count), labels):
-                if self.stopped:  # whoever wants to leave does not wait for a picture
-                    return
-                x = at.x
-            check_images(x)
-            picture = images.png(grid.grid(to_uint8(x.cpu().numpy())))
-            files.write_bytes(self.folder / "samples" / f"step-{step:07}.png", picture)
+            # Whoever wants to leave does not wait for a picture.
+            picture = pictures.samples(self.model(), count, lambda: self.stopped)
+            if picture is not None:
+                files.write_bytes(self.folder / "samples" / f"step-{step:07}.png", picture)
         except (DdpmError, OSError, RuntimeError, MemoryError) as error:
             self._log(f"no samples at step {step}: {error}")
 
@@ -604,41 +582,13 @@ class Run:
         about, at_once = self.info, inner_batch(self.info.flops, self.device)
         return DiffusionModel(ready, self.schedule, about.shape, about.classes, about.sampler, inner_batch=at_once)
 
-    def _validations(self, lines: list[records.Line]) -> tuple[list[int], list[float]] | None:
-        """Steps and validation losses, where there are some."""
-        found = [(line["step"], line["validation"]) for line in lines if line.get("validation") is not None]
-        return ([step for step, _ in found], [loss for _, loss in found]) if found else None
-
     def _draw_loss(self) -> None:
-        from ddpm_cli.render import plots
-
+        recipe = self.config.train
+        unit = " in bits/dim" if recipe.loss == "vlb" else ""
+        title = f"{self.data.name}, {self.config.preset}, {recipe.target} target, {recipe.loss} loss{unit}"
         try:
-            lines = [line for line in records.read(self.metrics_path) if line["loss"] is not None]
-            if not lines:
-                return
-            steps, loss = [line["step"] for line in lines], [line["loss"] for line in lines]
-            recipe = self.config.train
-            unit = " in bits/dim" if recipe.loss == "vlb" else ""
-            picture = plots.loss_curve(
-                steps,
-                loss,
-                learning_rate=[line["lr"] for line in lines],
-                validation=self._validations(lines),
-                steps_per_epoch=self.batches.steps_per_epoch,
-                title=f"{self.data.name}, {self.config.preset}, {recipe.target} target, {recipe.loss} loss{unit}",
-            )
-            files.write_bytes(self.folder / "loss.png", picture)
+            picture = pictures.loss(records.read(self.metrics_path), self.batches.steps_per_epoch, title)
+            if picture is not None:
+                files.write_bytes(self.folder / "loss.png", picture)
         except (DdpmError, OSError, ValueError, LookupError, TypeError, ImportError) as error:
             self._log(f"no loss curve: {error}")
-
-
-def describe(images: ImageSet) -> Mapping[str, Any]:
-    """Name, number, and pixel statistics of a set: mean and std over all pixels, in [-1, 1]."""
-    counts = np.zeros(256)
-    for image in images.images:  # one at a time: counting takes eight times the memory of what is counted
-        counts += np.bincount(image.reshape(-1), minlength=256)
-    counts /= images.images.size
-    values = from_uint8(np.arange(256))
-    mean = float(counts @ values)
-    std = float(np.sqrt(counts @ (values - mean) ** 2))
-    return {"name": images.name, "images": len(images.images), "mean": round(mean, 6), "std": round(std, 6)}

@@ -1,0 +1,62 @@
+"""The pictures of a run: a grid of samples, and how the loss fell.
+
+Invariant: PNG bytes or nothing; where they go is the run's business.
+"""
+
+from collections.abc import Callable, Sequence
+
+from ddpm_cli.pixels import to_uint8
+from ddpm_cli.render import grid, images
+from ddpm_cli.runs.records import Line
+from ddpm_cli.sampling import DiffusionModel
+from ddpm_cli.sampling.model import check_images
+
+
+def samples(model: DiffusionModel, count: int, stopped: Callable[[], bool]) -> bytes | None:
+    """The first images of seed 0, of the classes in turn where there are some.
+
+    Args:
+        model: to draw from.
+        count: how many, at least 1.
+        stopped: asked after every step whether to give up.
+
+    Returns:
+        None where it was given up.
+
+    Raises:
+        NumericsError: what came out is no image.
+    """
+    labels = [k % len(model.classes) for k in range(count)] if model.classes else None
+    for at in model.walk(0, range(count), labels):
+        if stopped():
+            return None
+        x = at.x
+    check_images(x)
+    return images.png(grid.grid(to_uint8(x.cpu().numpy())))
+
+
+def loss(lines: Sequence[Line], steps_per_epoch: int, title: str) -> bytes | None:
+    """The loss of training over the steps, with that of validation and the learning rate.
+
+    Args:
+        lines: of the metrics.
+        steps_per_epoch: for the scale of epochs.
+        title: what is trained.
+
+    Returns:
+        None where no line has a loss.
+    """
+    from ddpm_cli.render import plots
+
+    known = [line for line in lines if line["loss"] is not None]
+    if not known:
+        return None
+    held = [(line["step"], line["validation"]) for line in known if line.get("validation") is not None]
+    return plots.loss_curve(
+        [line["step"] for line in known],
+        [line["loss"] for line in known],
+        learning_rate=[line["lr"] for line in known],
+        validation=([step for step, _ in held], [value for _, value in held]) if held else None,
+        steps_per_epoch=steps_per_epoch,
+        title=title,
+    )
