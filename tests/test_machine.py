@@ -63,6 +63,26 @@ def test_auto_on_a_cpu_is_bf16_only_where_it_is_clearly_faster(
     assert machine.choose_precision("auto", CPU) == dtype
 
 
+def test_a_processor_without_bf16_is_not_asked_for_long_and_a_slow_start_decides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[torch.dtype] = []
+
+    def seconds(of: torch.dtype) -> float:
+        asked.append(of)
+        return 1.0 if of == torch.float32 else slow(asked.count(of))
+
+    monkeypatch.setattr(machine, "_convolution_seconds", seconds)
+    slow = lambda _: 7.0  # noqa: E731
+    assert not machine.bf16_is_fast()
+    assert len(asked) == 6
+    asked.clear()
+    (paths.cache() / "bf16.json").unlink()
+    slow = lambda time: 50.0 if time == 1 else 0.5  # noqa: E731
+    assert machine.bf16_is_fast()
+    assert len(asked) == 24
+
+
 def test_the_measurement_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = machine.choose_precision("auto", CPU)
     assert first in (torch.bfloat16, torch.float32)

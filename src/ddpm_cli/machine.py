@@ -74,16 +74,20 @@ def bf16_is_fast() -> bool:
     if isinstance(answer := remembered("bf16", key), bool):
         return answer
     best = {torch.bfloat16: math.inf, torch.float32: math.inf}
-    for _ in range(ROUNDS):
+    for done in range(1, ROUNDS + 1):
         for dtype in best:  # in turn, so that a busy moment of the machine meets both
             best[dtype] = min(best[dtype], _convolution_seconds(dtype))
+        if done >= FEW and best[torch.bfloat16] > HOPELESS * best[torch.float32]:
+            break
     fast = best[torch.bfloat16] * CLEARLY_FASTER < best[torch.float32]
     remember("bf16", key, fast)
     return fast
 
 
 CLEARLY_FASTER = 1.3  # what the casts around each product eat up
-ROUNDS = 12  # enough for one that nothing disturbs; a fifth of a second in all
+ROUNDS = 12  # enough for one that nothing disturbs; a fifth of a second in all where bf16 is fast
+FEW = 3  # rounds that tell where bf16 is hopeless
+HOPELESS = 4  # times as slow: without instructions for bf16, where one convolution takes a tenth of a second
 
 
 @torch.no_grad()
