@@ -35,7 +35,9 @@ def losses(preset: str, steps: int, way: str) -> np.ndarray:
     if way == "plain":
         return np.array(list(plain(denoiser, batches, recipe, steps)))
     denoiser.network.to(memory_format=torch.channels_last)
+    dtype = torch.bfloat16 if way == "bf16" else torch.float32
     denoiser.autocast = torch.bfloat16 if way == "bf16" else None
+    networks.use_winograd(denoiser.network, machine.winograd_pays(networks.count_flops(config), CPU, dtype))
     return np.array([float(at.loss) for at in train(TrainState.fresh(denoiser, recipe, steps), batches, recipe)])
 
 

@@ -96,6 +96,7 @@ def ours(preset: str, batch: int, shape: Shape, precision: str = "auto", compile
     denoiser = Denoiser(network, recipe.target, config.time)
     dtype = machine.choose_precision(precision, DEVICE)  # type: ignore[arg-type]
     denoiser.autocast = None if dtype == torch.float32 else dtype
+    networks.use_winograd(network, machine.winograd_pays(networks.count_flops(config), DEVICE, dtype))
     if compiled:
         machine.compile_network(network)
     batches = Batches(torch.from_numpy(pixels(shape)), None, 0, SCHEDULE, recipe, DEVICE)

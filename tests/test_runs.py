@@ -28,6 +28,7 @@ from ddpm_cli.config import (
 )
 from ddpm_cli.denoiser import Denoiser
 from ddpm_cli.errors import ModelError, NumericsError, UsageError
+from ddpm_cli.networks.layers import Convolution
 from ddpm_cli.runs import Run
 from ddpm_cli.runs import run as run_module
 
@@ -895,6 +896,32 @@ def test_a_run_that_goes_on_compiles_if_it_did_before(
         run.decide_compiling()
         assert len(compiled) == did
         compiled.clear()
+
+
+def test_a_run_that_goes_on_multiplies_less_if_it_did_before(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a measurement would say now, for it rounds otherwise."""
+
+    def multiplies_less(run: Run) -> bool:
+        layers = [each for each in run.state.denoiser.network.modules() if isinstance(each, Convolution)]
+        assert len({layer.winograd for layer in layers}) == 1
+        return layers[0].winograd
+
+    monkeypatch.setattr("ddpm_cli.networks.winograd.WIDE", 1)
+    for did in (True, False):
+        monkeypatch.setattr(run_module.machine, "winograd_pays", lambda *_, did=did: did)
+        folder = tmp_path / str(did)
+        run = prepared(folder / "stopped", recipe(photos))
+        assert multiplies_less(run) == did
+        finish(run, stop_at=3)
+        monkeypatch.setattr(run_module.machine, "winograd_pays", lambda *_, did=did: not did)
+        again = prepared(folder / "stopped", recipe(photos))
+        again.restore()
+        assert multiplies_less(again) == did
+        finish(again)
+        monkeypatch.setattr(run_module.machine, "winograd_pays", lambda *_, did=did: did)
+        assert finish(prepared(folder / "whole", recipe(photos))).info.id == again.info.id
 
 
 def test_compiling_without_a_compiler_is_a_warning(

@@ -11,14 +11,16 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import torch
 
-from ddpm_cli import documents, files, paths
+from ddpm_cli import documents, files, networks, paths
 from ddpm_cli.config import Device, Precision
 from ddpm_cli.errors import ResourceError, UsageError
+from ddpm_cli.networks.winograd import convolve
 
 PRECISIONS: dict[torch.dtype, Precision] = {
     torch.float32: "float32",
@@ -70,24 +72,45 @@ def bf16_is_fast() -> bool:
     Measured, not looked up: some processors have the instructions and are slower with them. The answer is kept in the
     cache, so that it is the same on every call and paid for once.
     """
+    half, single = (partial(_convolution_seconds, dtype) for dtype in (torch.bfloat16, torch.float32))
+    return _is_faster("bf16", half, single, rounds=12)  # a fifth of a second in all where bf16 is fast
+
+
+def winograd_pays(flops: int, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a network is trained faster here if it multiplies less, see :mod:`ddpm_cli.networks.winograd`.
+
+    Measured and kept as :func:`bf16_is_fast`. Never but in float32 on a CPU, nor in small networks, which lose in their
+    narrow layers what they gain in the wide ones.
+
+    Args:
+        flops: of the network for one image.
+        device: to train on.
+        dtype: to train in.
+    """
+    if device.type != "cpu" or dtype != torch.float32 or flops < LARGE:
+        return False
+    return _is_faster("winograd", partial(_training_seconds, True), partial(_training_seconds, False), rounds=5)
+
+
+def _is_faster(what: str, new: Callable[[], float], usual: Callable[[], float], rounds: int) -> bool:
+    """Whether one way is clearly faster than another, at the best of so many rounds; see :func:`remember`."""
     key = f"convolution {circumstances()}"
-    if isinstance(answer := remembered("bf16", key), bool):
+    if isinstance(answer := remembered(what, key), bool):
         return answer
-    best = {torch.bfloat16: math.inf, torch.float32: math.inf}
-    for done in range(1, ROUNDS + 1):
-        for dtype in best:  # in turn, so that a busy moment of the machine meets both
-            best[dtype] = min(best[dtype], _convolution_seconds(dtype))
-        if done >= FEW and best[torch.bfloat16] > HOPELESS * best[torch.float32]:
+    best, other = math.inf, math.inf
+    for done in range(1, rounds + 1):
+        best, other = min(best, new()), min(other, usual())  # in turn, so that a busy moment meets both
+        if done >= FEW and best > HOPELESS * other:
             break
-    fast = best[torch.bfloat16] * CLEARLY_FASTER < best[torch.float32]
-    remember("bf16", key, fast)
+    fast = best * CLEARLY_FASTER < other
+    remember(what, key, fast)
     return fast
 
 
-CLEARLY_FASTER = 1.3  # what the casts around each product eat up
-ROUNDS = 12  # enough for one that nothing disturbs; a fifth of a second in all where bf16 is fast
-FEW = 3  # rounds that tell where bf16 is hopeless
-HOPELESS = 4  # times as slow: without instructions for bf16, where one convolution takes a tenth of a second
+CLEARLY_FASTER = 1.3  # what is around each convolution, casts say, eats up
+FEW = 3  # rounds that tell what is hopeless
+HOPELESS = 4  # times as slow, as bf16 is without instructions for it, where a convolution takes a tenth of a second
+LARGE = 1e9  # FLOP of a network
 
 
 @torch.no_grad()
@@ -97,6 +120,17 @@ def _convolution_seconds(dtype: torch.dtype) -> float:
     kernel = torch.ones(128, 128, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
     start = time.perf_counter()
     torch.nn.functional.conv2d(x, kernel, padding=1)
+    return time.perf_counter() - start
+
+
+def _training_seconds(winograd: bool) -> float:
+    """How long a wide 3x3 convolution takes forth and back, in float32; 5.5 GFLOP if nothing is saved."""
+    x = torch.ones(8, 128, 28, 28).to(memory_format=torch.channels_last).requires_grad_()
+    kernel = torch.ones(128, 128, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
+    bias = torch.ones(128)
+    start = time.perf_counter()
+    y = convolve(x, kernel, bias) if winograd else torch.nn.functional.conv2d(x, kernel, bias, padding=1)
+    y.sum().backward()
     return time.perf_counter() - start
 
 
@@ -306,4 +340,5 @@ def compile_network(network: torch.nn.Module) -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.cache() / "inductor"))
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns that a CPU is no GPU
     on_gpu = next(network.parameters()).device.type == "cuda"
+    networks.use_winograd(network, False)  # the compiler knows plain convolutions
     network.compile(mode="reduce-overhead" if on_gpu else "default")

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from ddpm_cli.config import NetworkConfig, ReportUNetConfig, UNetConfig
+from ddpm_cli.networks import winograd
+from ddpm_cli.networks.layers import Convolution
 from ddpm_cli.networks.report_unet import ReportUNet
 from ddpm_cli.networks.unet import UNet
 
@@ -22,6 +24,13 @@ def build(config: NetworkConfig) -> nn.Module:
             return ReportUNet(config)
         case UNetConfig():
             return UNet(config)
+
+
+def use_winograd(network: nn.Module, wanted: bool) -> None:
+    """Let the wide layers of a network multiply less, or no more; see :mod:`ddpm_cli.networks.winograd`."""
+    for layer in network.modules():
+        if isinstance(layer, Convolution):
+            layer.winograd = wanted and layer.in_channels * layer.out_channels >= winograd.WIDE
 
 
 def count_parameters(config: NetworkConfig) -> int:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm_cli.networks import winograd
+
 
 def sinusoids(x: Tensor, size: int) -> Tensor:
     """Sines and cosines of a real number at geometrically spaced frequencies.
@@ -86,6 +88,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type == "cpu" and q.dtype != torch.float32 and q.shape[-2] <= FEW:
         return torch.softmax(q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2), dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v)
+
+
+class Convolution(nn.Conv2d):
+    """3x3 with a border of zeros.
+
+    Attributes:
+        winograd: whether it multiplies less, see :mod:`ddpm_cli.networks.winograd`; in float32 on a CPU alone.
+    """
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__(width_in, width, 3, padding=1)
+        self.winograd = False
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H, W)
+        if self.winograd and self.bias is not None:
+            return winograd.convolve(x, self.weight, self.bias)
+        return super().forward(x)
 
 
 class Norm(nn.GroupNorm):

@@ -9,7 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_cli.config import ReportUNetConfig
-from ddpm_cli.networks.layers import Grow, LabelEmbedding, SelfAttention, channels_last, pad_to_multiple, sinusoids
+from ddpm_cli.networks.layers import (
+    Convolution,
+    Grow,
+    LabelEmbedding,
+    SelfAttention,
+    channels_last,
+    pad_to_multiple,
+    sinusoids,
+)
 
 
 class ReportBlock(nn.Module):
@@ -17,10 +25,10 @@ class ReportBlock(nn.Module):
 
     def __init__(self, width_in: int, width: int, embedding: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
+        self.conv1 = Convolution(width_in, width)
         self.norm1 = nn.BatchNorm2d(width)
         self.time = nn.Linear(embedding, width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = Convolution(width, width)
         self.norm2 = nn.BatchNorm2d(width)
         self.residual = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
 

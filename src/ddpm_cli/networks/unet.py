@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ddpm_cli.config import UNetConfig
 from ddpm_cli.networks.layers import (
+    Convolution,
     Grow,
     LabelEmbedding,
     Norm,
@@ -42,11 +43,11 @@ class Block(nn.Module):
     def __init__(self, width_in: int, width: int, embedding: int, dropout: float, heads: int | None) -> None:
         super().__init__()
         self.norm1 = _norm(width_in)
-        self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
+        self.conv1 = Convolution(width_in, width)
         self.condition = nn.Linear(embedding, 2 * width)
         self.norm2 = _norm(width)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = _zero(nn.Conv2d(width, width, 3, padding=1))
+        self.conv2 = _zero(Convolution(width, width))
         self.residual = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
         self.norm3 = _norm(width) if heads else None
         self.attention = SelfAttention(width, heads) if heads else None

@@ -89,6 +89,7 @@ class Run:
     Attributes:
         stopped: set it to end the training after the step at hand, with everything saved.
         compiled: whether the network is, once :meth:`decide_compiling` was called.
+        winograd: whether the network multiplies less, once it is built.
     """
 
     folder: Path
@@ -102,6 +103,7 @@ class Run:
     progress: Callable[[int, int], None] = lambda _done, _all: None
     stopped: bool = False
     compiled: bool = False
+    winograd: bool | None = None
     judge: judging.Judge | None = None
     best: Best | None = None
     # Images a second, of every EVERY steps; a thousand of them tell the speed.
@@ -151,6 +153,9 @@ class Run:
         denoiser.network.to(self.device).to(memory_format=torch.channels_last)
         dtype = machine.choose_precision(precision, self.device)
         denoiser.autocast = None if dtype == torch.float32 else dtype
+        if self.winograd is None:
+            self.winograd = machine.winograd_pays(self.info.flops, self.device, dtype)
+        networks.use_winograd(denoiser.network, self.winograd)
         return TrainState.fresh(denoiser, recipe, self.config.budget.total_steps(self.batches.steps_per_epoch))
 
     def _load(self, split: data.Split, limit: int | None, offline: bool, say: Callable[[str], None]) -> ImageSet:
@@ -428,6 +433,7 @@ class Run:
             data=self._fingerprint(),
             validated_on=self.validated_on,
             compiled=self.compiled,
+            winograd=bool(self.winograd),
         )
         info = replace(self.info, training=training)
         self.info = saves.write(self.folder, self.state.tensors(), position, self.config, info)
@@ -506,7 +512,8 @@ class Run:
         self.state.skipped.fill_(position.skipped)
         self.state.broken.fill_(position.broken)
         self._seconds = position.seconds
-        self.compiled = position.compiled
+        self.compiled, self.winograd = position.compiled, position.winograd
+        networks.use_winograd(self.state.denoiser.network, position.winograd)
 
     def _choose_budget(self, position: Position, saved: RunConfig) -> None:
         if self.config.budget.minutes is not None:  # else its steps are known already

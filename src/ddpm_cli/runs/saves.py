@@ -44,6 +44,7 @@ class Position:
         data: :meth:`~ddpm_cli.data.ImageSet.fingerprint` of the images; empty where an early version did not say.
         validated_on: what the validation loss is of.
         compiled: whether the network was compiled, which rounds otherwise.
+        winograd: whether it convolves by Winograd's method, which does too.
     """
 
     step: int
@@ -56,6 +57,7 @@ class Position:
     data: str = ""
     validated_on: str = ""
     compiled: bool = False
+    winograd: bool = False
 
     def __post_init__(self) -> None:
         fine = 0 <= self.step <= (self.step if self.steps is None else self.steps)
