@@ -15,6 +15,7 @@ from ddpm_cli.errors import UsageError, unknown_name
 from ddpm_cli.pixels import Pixels, from_uint8, to_uint8
 from ddpm_cli.sampling import DiffusionModel, Step
 from ddpm_cli.sampling.model import check_images, evaluation_mode
+from ddpm_cli.schedule import Schedule
 
 WALKING = 64  # images that walk together
 INNER = 32  # images the network sees at once: enough to keep a processor busy, few to waste where one is drawn
@@ -91,8 +92,10 @@ def _guide(path: Path, info: Info) -> tuple[DiffusionModel, Info]:
         UsageError: it does not.
     """
     guide, about = checkpoint.load(path)
-    for what in ("shape", "classes", "schedule"):
-        if getattr(about, what) != getattr(info, what):
+    levels = [Schedule(each.schedule).abars for each in (about, info)]  # which can be told in more than one way
+    same = {"shape": about.shape == info.shape, "classes": about.classes == info.classes}
+    for what, is_same in {**same, "schedule": np.array_equal(*levels)}.items():
+        if not is_same:
             raise UsageError(
                 f"the guide's {what} is not the model's",
                 "A guide is a worse model of the same images, an earlier save of the same run say.",

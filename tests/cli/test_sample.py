@@ -554,6 +554,9 @@ def test_a_guide_must_answer_the_same_questions(ddpm: Any, save_model: Any, home
     ddpm("sample", *FEW, "--guidance", 2, "--guide", "mnist").refused(2, "shape is not the model's")
     save_model(home / "models" / "other.safetensors", schedule=ScheduleConfig("linear"))
     ddpm("sample", *FEW, "--guidance", 2, "--guide", "other").refused(2, "schedule is not the model's")
+    spelled = ScheduleConfig("linear", beta_start=1e-4, beta_end=0.02)
+    save_model(home / "models" / "spelled.safetensors", schedule=spelled)
+    ddpm("sample", "-n", 1, "--steps", 2, "--model", "other", "--guidance", 2, "--guide", "spelled").done()
     ddpm("sample", *FEW, "--guidance", 2, "--guide", "nowhere").refused(4, "nowhere")
 
 
