@@ -176,6 +176,15 @@ def test_a_known_class_of_a_data_set_is_used(ddpm: Any, photos: Path, save_model
     assert document["labels"] == [int(found.labels[0]), int(found.labels[13])]
 
 
+def test_images_named_in_settings_are_images_of_ones_own(ddpm: Any, cwd: Path, photos: Path) -> None:
+    (cwd / "mine.toml").write_text(f'[edit.interpolate]\ndataset = "{photos}"\nindex = "0,13"\n')
+    asked = ("edit", "interpolate", "--config", "mine.toml", "--frames", 3, "--steps", 2, "--seed", 0, "--json")
+    document = ddpm(*asked, "-o", "w.npz").done().json
+    assert document["index"] == [0, 13]
+    assert "between" not in document
+    ddpm(*asked, "--between", "1,2").refused(2, "--between names images of the seed")
+
+
 def test_a_way_begins_and_ends_where_sample_does(ddpm: Any, cwd: Path) -> None:
     ddpm("sample", "-n", 3, *QUICK, "-o", "s.npz").done()
     drawn = images_of(cwd / "s.npz")["images"].astype(int)

@@ -215,7 +215,7 @@ def interpolate(
     """
     from ddpm_cli import editing
 
-    own = bool(images) or o.is_typed(context, "dataset") or o.is_typed(context, "index")
+    own = bool(images) or dataset is not None or index is not None
     if not own and o.is_typed(context, "strength"):
         raise UsageError("--strength is for images of your own, and none is named", "Leave out --strength.")
     if own and o.is_typed(context, "between"):
@@ -278,7 +278,7 @@ def morph(
     """
     from ddpm_cli import editing
 
-    own = image is not None or o.is_typed(context, "dataset") or o.is_typed(context, "index")
+    own = image is not None or dataset is not None or index is not None
     for name, meant in (("strength", True), ("number", False), ("first", False)):
         if own is not meant and o.is_typed(context, name):
             what = "images of your own, and none is named" if meant else "images of a seed, and your own are named"
