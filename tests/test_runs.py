@@ -145,6 +145,16 @@ def test_the_lines_of_the_epochs_are_in_the_log(photos: str, tmp_path: Path, mon
     epochs = [sentence for sentence in said if sentence.startswith("epoch ")]
     assert len(epochs) == 3  # two whole ones, and the end
     assert all(sentence in log for sentence in epochs)
+    first, *_, last = log.splitlines()
+    for told in ("photos, 12 images", "preset tiny", "on cpu in float32", f"seed {RECIPE.seed}", "torch "):
+        assert told in first
+    assert last.endswith(f"finished at step {run.state.steps}")
+
+
+def test_a_run_that_was_stopped_says_so_in_its_log(photos: str, tmp_path: Path) -> None:
+    run = prepared(tmp_path / "run", recipe(photos))
+    finish(run, stop_at=3)
+    assert (run.folder / "train.log").read_text(encoding="utf-8").splitlines()[-1].endswith("stopped at step 3")
 
 
 def test_the_config_is_the_one_the_run_had_with_its_open_choices_made(whole: Run) -> None:

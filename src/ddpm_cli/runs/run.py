@@ -5,6 +5,7 @@ edited. What is in the files of weights, and in the metrics but for times, depen
 often the run was stopped.
 """
 
+import contextlib
 import json
 import math
 import statistics
@@ -23,7 +24,7 @@ from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import Compiling, RunConfig, TrainConfig
 from ddpm_cli.data import ImageSet
 from ddpm_cli.drawing import inner_batch
-from ddpm_cli.errors import DdpmError, ModelError, NumericsError, UsageError
+from ddpm_cli.errors import DdpmError, ModelError, NumericsError, ResourceError, UsageError
 from ddpm_cli.runs import judging, pictures, records, saves
 from ddpm_cli.runs.saves import Position
 from ddpm_cli.sampling import DiffusionModel
@@ -260,7 +261,7 @@ class Run:
         if self.data.left_out:
             rows = (json.dumps(left._asdict()) + "\n" for left in self.data.left_out)
             files.write_bytes(self.folder / "left-out.jsonl", "".join(rows).encode())
-        self._write_log(f"training {self.data.name} on {self.device}, ddpm {__version__}, torch {torch.__version__}")
+        self._write_log(self._circumstances())
         self._begun = self._saved = self._looked = time.perf_counter()
         losses: list[Tensor] = []
         for report in train(self.state, self.batches, self.config.train):
@@ -271,7 +272,20 @@ class Run:
                 if stopping:
                     break
                 yield progress
+        step, skipped = self.state.step, int(self.state.skipped)
+        how = "finished" if step == self.state.steps else "stopped"
+        with contextlib.suppress(ResourceError):  # everything is saved by now
+            self._write_log(f"{how} at step {step:,}" + (f", {skipped:,} of them skipped" if skipped else ""))
         self._draw_loss()
+
+    def _circumstances(self) -> str:
+        """What a run depends on, for its log."""
+        c, ways = self.config, [name for name in ("compiled", "winograd") if getattr(self, name)]
+        return (
+            f"training {self.data.name}, {len(self.data.images):,} images, preset {c.preset} of "
+            f"{self.info.parameters:,} parameters, on {self.device} in {c.precision}{''.join(f', {w}' for w in ways)}, "
+            f"seed {c.train.seed}, ddpm {__version__}, torch {torch.__version__}"
+        )
 
     def _is_due(self, step: int) -> bool:
         """Whether a line of the metrics belongs to a step: a question of the step alone."""
