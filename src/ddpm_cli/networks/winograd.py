@@ -5,7 +5,7 @@ filtering F(4x4, 3x3) the two are joined by 36 products a pair of channels inste
 matrix product over all channels. The price is rounding, about 1e-5 of the largest value instead of 1e-7.
 
 References:
-    Lavin and Gray 2016, sections 4.1 and 4.3; the matrices are those of its equations 14 and 15.
+    Lavin and Gray 2016, section 4.3, whose matrices these are.
 """
 
 from collections.abc import Iterator
