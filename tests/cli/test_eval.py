@@ -14,6 +14,8 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from ddpm_cli import data, drawing
+from ddpm_cli.cli import eval as eval_module
+from ddpm_cli.cli._output import Output
 from ddpm_cli.errors import ResourceError, UsageError
 from ddpm_cli.evaluation import Reference, choose, evaluate, from_files, scores
 from ddpm_cli.render.images import npz
@@ -293,6 +295,33 @@ def test_training_images_that_are_not_at_hand_are_missed_and_nothing_more(digits
     assert found.metrics["frechet"]["real"] == {"value": None}
     assert found.metrics["ssim"]["real"]["nearest"] is None
     assert found.protocol["floor"] is None
+
+
+def test_every_metric_is_told_as_it_begins(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nobody looks at a still screen: the next one on a terminal, with how many are done."""
+    against = Reference(data.load("mnist", split="test", limit=40), "test", 0, None)
+    told: list[object] = []
+    chosen = ["background", "ssim"]
+    evaluate(
+        from_files(str(digits), None, told.append), against, chosen, told.append, begins=lambda *at: told.append(at)
+    )
+    assert told == [("SSIM", 0, 2), ("background", 1, 2)]
+    shown: list[tuple[str, str]] = []
+    real = Output.progress
+
+    def progress(self: Output, what: str, unit: str, *rest: Any, **more: Any) -> Any:
+        shown.append((what, unit))
+        return real(self, what, unit, *rest, **more)
+
+    monkeypatch.setattr(Output, "progress", progress)
+    with eval_module._Stages(Output()) as live:
+        live.metrics("copies", 0, 2)
+        live.images("neighbours", 5, 9)
+        live.images("neighbours", 9, 9)
+        live.images("neighbours", 3, 9)  # of others
+        live.metrics("background", 1, 2)
+    neighbours = ("neighbours", "images")
+    assert shown == [("copies", "metrics"), neighbours, neighbours, ("background", "metrics")]
 
 
 def test_more_images_than_real_ones_have_the_overlap_of_as_many() -> None:

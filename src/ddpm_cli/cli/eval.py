@@ -14,7 +14,7 @@ from ddpm_cli.cli import _options as o
 from ddpm_cli.cli import _sweep
 from ddpm_cli.cli._models import guide as guide_of
 from ddpm_cli.cli._models import named
-from ddpm_cli.cli._output import Output, counted, duration
+from ddpm_cli.cli._output import Live, Output, counted, duration
 from ddpm_cli.config import Sampler, Shape
 from ddpm_cli.errors import UsageError, unknown_name
 from ddpm_cli.measures import METRICS, OTHER_NAMES
@@ -137,8 +137,8 @@ def evaluate(
     if not looks:
         out.note(f"{', '.join(names)} is of the model itself: no images are drawn")
     subject_taken = source.take(source.number if looks else 0)
-    with _Stages(out, "images") as live:
-        found = evaluation.evaluate(subject_taken, against, names, out.note, live)
+    with _Stages(out) as live:
+        found = evaluation.evaluate(subject_taken, against, names, out.note, live.images, live.metrics)
     evaluation.remember(found, source.trained_on)  # before anything that could fail
     if plot is not None:
         _draw(found, plot)
@@ -247,18 +247,29 @@ def _source(
 class _Stages(contextlib.ExitStack):
     """Progress of one thing after another; each begins when there is some, so that its rate is its own."""
 
-    def __init__(self, out: Output, unit: str) -> None:
+    def __init__(self, out: Output) -> None:
         super().__init__()
-        self.out, self.unit = out, unit
+        self.out = out
         self.what, self.done = "", 0
-        self.live: Callable[[int, int], None] | None = None
+        self.live: Live | None = None
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def metrics(self, name: str, done: int, total: int) -> None:
+        """A metric begins, after so many of so many."""
+        self._show(name, "metrics").update(done, total, "")
+
+    def images(self, what: str, done: int, total: int) -> None:
+        """A metric that takes long has come to so many of so many images."""
         if self.live is None or what != self.what or done < self.done:
-            self.close()
-            self.what, self.live = what, self.enter_context(self.out.progress(what, self.unit))
+            self._show(what, "images")
         self.done = done
-        self.live(done, total)
+        if self.live is not None:
+            self.live(done, total)
+
+    def _show(self, what: str, unit: str) -> Live:
+        self.close()
+        self.what, self.done = what, 0
+        self.live = self.enter_context(self.out.progress(what, unit))
+        return self.live
 
 
 class _Announcing:

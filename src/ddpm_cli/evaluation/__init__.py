@@ -57,6 +57,7 @@ def evaluate(
     chosen: Sequence[str],
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
+    begins: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
 ) -> Evaluation:
     """The figures of some metrics, with their protocol.
 
@@ -66,6 +67,7 @@ def evaluate(
         chosen: which metrics.
         say: takes sentences for the user.
         progress: takes what is counted, done and in all, of metrics that take long.
+        begins: takes the name of each metric before it is computed, how many were, and of how many.
     """
     protocol: dict[str, Any] = {
         "number": len(subject.images),
@@ -73,10 +75,11 @@ def evaluate(
         "reference": against.about,
     }
     metrics, bench = {}, Bench(subject, against, say, progress)
-    for name in METRICS:
-        if name in chosen:
-            metrics[name], how = COMPUTED[name](bench)
-            protocol |= how
+    names = [name for name in METRICS if name in chosen]
+    for done, name in enumerate(names):
+        begins(METRICS[name].name, done, len(names))
+        metrics[name], how = COMPUTED[name](bench)
+        protocol |= how
     return Evaluation(metrics, protocol, subject.model, bench.pictures)
 
 
