@@ -130,7 +130,8 @@ def test_figures_come_with_their_protocol(real: Judged, against: Reference) -> N
     subject = Subject(real.images[:50], None, (), {"images": "x"})
     protocol = evaluation.evaluate(subject, against, ("frechet", "neighbours"), lambda _: None).protocol
     assert protocol["number"] == 50
-    assert protocol["reference"] == {"data": "mnist", "split": "test", "images": 2500, "seed": 0}
+    about = {"data": "mnist", "split": "test", "images": 2500, "seed": 0}
+    assert protocol["reference"] == {**about, "sha256": against.images.fingerprint()}
     assert len(protocol["features"]["id"]) == 64
     assert protocol["floor"] == {"data": "mnist", "split": "train", "images": 50}
     assert protocol["bootstraps"] == 200

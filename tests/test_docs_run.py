@@ -31,7 +31,10 @@ from pages import PAGES, ROOT, VARIABLES, code, commands_in, read, script
 
 # Costs are cut to these: an option gets its value here whether it stands in the line or not.
 SHORT = {
-    "train": {"--steps": "2", "--preset": "tiny", "--limit": "16", "--batch-size": "4", "--device": "cpu"},
+    "train": {
+        **{"--steps": "2", "--preset": "tiny", "--limit": "16", "--batch-size": "4", "--device": "cpu"},
+        "--compile": "off",
+    },
     "sample": {"--number": "2", "--steps": "2", "--device": "cpu"},
     "eval": {"--number": "4", "--steps": "2", "--device": "cpu"},
     "noise --view density": {"--timesteps": "20"},

@@ -213,8 +213,8 @@ def test_once_through_is_the_loop_with_what_is_known_put_back() -> None:
 
 def test_more_rounds_come_nearer_to_what_the_known_pixel_implies() -> None:
     """Two pixels of correlation rho: given one, the other has mean rho x and variance 1 - rho^2."""
-    rho, count = 0.9, 3000
-    drawing = gaussian([[1, rho], [rho, 1]], name="ddpm", steps=30, spacing="log-snr")
+    rho, count = 0.9, 1000
+    drawing = gaussian([[1, rho], [rho, 1]], name="ddpm", steps=20, spacing="log-snr")
     mask, draw = torch.tensor([[[[0.0, 1.0]]]]), SeededDraw(0, range(count), (1, 1, 2))
     x_0 = torch.zeros(count, 1, 1, 2, dtype=torch.float64)
     x_0[..., 0] = torch.randn(count, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
