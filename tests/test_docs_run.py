@@ -32,8 +32,12 @@ from pages import PAGES, ROOT, VARIABLES, code, commands_in, read, script
 # Costs are cut to these: an option gets its value here whether it stands in the line or not.
 SHORT = {
     "train": {
-        **{"--steps": "2", "--preset": "tiny", "--limit": "16", "--batch-size": "4", "--device": "cpu"},
-        "--compile": "off",
+        "--steps": "2",
+        "--preset": "tiny",
+        "--limit": "16",
+        "--batch-size": "4",
+        "--device": "cpu",
+        "--compile": "off",  # which takes minutes on an old processor; tests/training/test_compiling.py has it
     },
     "sample": {"--number": "2", "--steps": "2", "--device": "cpu"},
     "eval": {"--number": "4", "--steps": "2", "--device": "cpu"},
