@@ -37,7 +37,7 @@ SHORT = {
         "--limit": "16",
         "--batch-size": "4",
         "--device": "cpu",
-        "--compile": "off",  # which takes minutes on an old processor; tests/training/test_compiling.py has it
+        "--compile": "off",  # which takes minutes on an old processor; tests/test_machine.py has it
     },
     "sample": {"--number": "2", "--steps": "2", "--device": "cpu"},
     "eval": {"--number": "4", "--steps": "2", "--device": "cpu"},

@@ -9,6 +9,7 @@ import torch
 
 from ddpm_cli import machine, paths
 from ddpm_cli.errors import ResourceError, UsageError
+from ddpm_cli.networks.layers import Convolution, Norm
 
 CPU = torch.device("cpu")
 
@@ -351,3 +352,25 @@ def test_what_was_measured_is_kept_by_its_circumstances() -> None:
     assert machine.remembered("speed", "here") == {"a": 1.5}
     assert machine.remembered("speed", "there") == [2]
     assert machine.remembered("another", "here") is None
+
+
+@pytest.mark.timeout(600)  # an old processor compiles for a minute
+@pytest.mark.skipif(not machine.compilers(on_cpu=True), reason="no C++ compiler")
+def test_a_compiled_network_answers_and_learns_as_before(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(home / "compiled"))
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(Convolution(1, 8), Norm(2, 8), torch.nn.SiLU(), Convolution(8, 1))
+    x = torch.randn(2, 1, 8, 8)
+
+    def found() -> list[torch.Tensor]:
+        network.zero_grad()
+        out = network(x)
+        out.square().sum().backward()
+        return [out.detach(), *(p.grad.clone() for p in network.parameters())]
+
+    usual = found()
+    network[0].winograd = True
+    machine.compile_network(network)
+    assert not network[0].winograd  # the compiler makes convolutions of its own
+    torch.testing.assert_close(found(), usual, rtol=1e-4, atol=1e-5)
+    assert (home / "compiled").is_dir()
