@@ -8,6 +8,7 @@ docs/checkpoint-format.md.
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -258,7 +259,7 @@ def save(path: Path, tensors: Mapping[str, "Tensor"], info: Info) -> Info:
 
 
 def set_sampler(path: Path, sampler: SamplerConfig) -> Info:
-    """Change how a model is drawn from by default; its weights and its id stay.
+    """Change how a model is drawn from by default; its weights, its id and its age stay.
 
     Returns:
         The description as written.
@@ -266,7 +267,11 @@ def set_sampler(path: Path, sampler: SamplerConfig) -> Info:
     Raises:
         ModelError: as :func:`read_info`.
     """
-    return save(path, read_tensors(path), replace(read_info(path), sampler=sampler))
+    tensors, info = read_tensors(path), read_info(path)
+    before = path.stat()
+    written = save(path, tensors, replace(info, sampler=sampler))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # else it would be the newest model
+    return written
 
 
 def described(info: Info, tensors: Mapping[str, "Tensor"]) -> Info:

@@ -72,7 +72,7 @@ def text(path: Path, largest: int = LARGEST) -> str:
         found = file.read(largest + 1)
     if len(found) > largest:
         raise ValueError(f"more than {largest:,} bytes")
-    return found.decode("utf-8")
+    return found.decode("utf-8-sig")  # spreadsheets begin with a mark
 
 
 def size_of(path: Path) -> int:

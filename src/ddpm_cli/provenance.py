@@ -16,13 +16,14 @@ from ddpm_cli.errors import DataError, UsageError
 def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]:
     """How to draw these images again, if there are any; what a method does not have is left out."""
     model, config = ready.model, ready.model.sampler
-    _, spacing = config.steps_and_spacing(model.schedule.timesteps)
+    # As asked for, not as many as are left once equal levels are merged: a plan of these would be merged once more.
+    steps, spacing = config.steps_and_spacing(model.schedule.timesteps)
     about = {
         "software": f"ddpm-cli {__version__}",
         "model": ready.info.id,
         "weights": ready.weights,
         "sampler": config.name,
-        "steps": model.steps,
+        "steps": steps,
         "spacing": spacing,
         "eta": config.eta or 0.0 if config.name == "ddim" else None,
         "variance": config.variance_of(model.denoiser.learned_variance) if config.name == "ddpm" else None,

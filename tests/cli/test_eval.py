@@ -17,7 +17,7 @@ from ddpm_cli import data, drawing
 from ddpm_cli.cli import eval as eval_module
 from ddpm_cli.cli._output import Output
 from ddpm_cli.errors import ResourceError, UsageError
-from ddpm_cli.evaluation import Reference, choose, evaluate, from_files, scores
+from ddpm_cli.evaluation import Evaluation, Reference, choose, evaluate, from_files, remember, scores
 from ddpm_cli.render.images import npz
 
 
@@ -295,6 +295,19 @@ def test_training_images_that_are_not_at_hand_are_missed_and_nothing_more(digits
     assert found.metrics["frechet"]["real"] == {"value": None}
     assert found.metrics["ssim"]["real"]["nearest"] is None
     assert found.protocol["floor"] is None
+
+
+def test_the_likelihood_of_the_model_alone_is_kept_whatever_number_was_judged_before(home: Path) -> None:
+    """It does not depend on how many images are drawn; figures of images do."""
+
+    def found(number: int, value: float) -> Evaluation:
+        protocol = {"number": number, "reference": {"data": "mnist", "split": "test"}}
+        return Evaluation({"nll": {"total": value}, "ssim": {"mean": value}}, protocol, "0" * 64)
+
+    for number, value in ((5000, 9.0), (0, 1.0)):
+        remember(found(number, value), "mnist")
+    kept = json.loads((home / "cache" / "evaluations" / f"{'0' * 64}.json").read_text())["metrics"]
+    assert (kept["nll"]["total"], kept["ssim"]["mean"]) == (1.0, 9.0)
 
 
 def test_every_metric_is_told_as_it_begins(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -507,6 +509,39 @@ def test_a_way_says_the_classes_too(ddpm: Any) -> None:
     for name in ("walk.png", "a.apng"):
         again = ddpm("sample", "--like", name, "-o", "b.png", "--json").done().json
         assert set(again["labels"]) == {1}
+
+
+@pytest.mark.parametrize(("steps", "left"), [(60, 59), (100, 98)])
+def test_steps_that_were_merged_are_not_merged_once_more(ddpm: Any, cwd: Path, steps: int, left: int) -> None:
+    """Quadratic levels coincide near 0; the picture says what was asked for, not what was left."""
+    options = ("-n", 1, "--seed", 0, "--sampler", "ddim", "--spacing", "quadratic", "--precision", "float32")
+    document = ddpm("sample", *options, "--steps", steps, "-o", "a.png", "--json").done().json
+    assert (document["steps"], document["evaluations"]) == (steps, left)
+    again = ddpm("sample", "--like", "a.png", "-o", "b.png").done()
+    assert "equal to a.png, pixel for pixel" in again.err
+    assert (cwd / "a.png").read_bytes() == (cwd / "b.png").read_bytes()
+
+
+def test_a_folder_stays_one_where_png_is_said_too(ddpm: Any, cwd: Path) -> None:
+    ddpm("sample", *FEW, "-o", "out/", "--format", "png").done()
+    ddpm("sample", *FEW, "-o", "out", "--format", "png").done()
+    assert len(list((cwd / "out").glob("*.png"))) == 4
+    ddpm("sample", *FEW, "-o", "out/", "--format", "gif").refused(2, "is a folder", "NAME.gif")
+
+
+def test_two_results_do_not_go_into_one_file(ddpm: Any, cwd: Path) -> None:
+    ddpm("sample", *FEW, "-o", "a.png", "--trajectory", cwd / "a.png").refused(2, "two results would go to")
+    ddpm("sample", *FEW, "-o", "a.gif", "--animate", "a.gif").refused(2, "two results would go to")
+    assert not list(cwd.glob("a.*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems know no such names")
+def test_a_path_that_is_no_utf8_goes_out_as_it_came_in(command: list[str], cwd: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    asked = [*command, "sample", *map(str, FEW), "-q", "-o", name]
+    done = subprocess.run(asked, capture_output=True, check=True, cwd=cwd)
+    assert done.stdout == b"caf\xe9.png\n"
+    assert (cwd / name).exists()
 
 
 def test_a_trajectory_is_not_compared(ddpm: Any) -> None:

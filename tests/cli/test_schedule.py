@@ -166,6 +166,8 @@ def test_what_show_printed_it_reads_from_stdin(ddpm: Any, monkeypatch: pytest.Mo
 def test_one_number_a_line_is_a_schedule(ddpm: Any, cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (cwd / "betas.txt").write_text("0.1\n0.2\n\n0.3\n")
     assert betas(ddpm, "--from-file", "betas.txt") == [0.1, 0.2, 0.3]
+    (cwd / "spreadsheet.csv").write_bytes(b"\xef\xbb\xbfbeta\r\n0.1\r\n0.2\r\n")
+    assert betas(ddpm, "--from-file", "spreadsheet.csv") == [0.1, 0.2]
     monkeypatch.setattr("sys.stdin", io.StringIO("0.1\n0.2"))
     assert abars(ddpm, "--from-file", "-") == pytest.approx([1, 0.9, 0.72])
 

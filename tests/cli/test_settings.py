@@ -229,6 +229,11 @@ def test_a_setting_has_the_name_of_its_option(ddpm: Any, settings: Any, text: st
     ddpm("schedule", "list").done()
 
 
+def test_a_data_directory_that_cannot_be_looked_into_is_6(ddpm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDPM_HOME", "/tmp/" + 300 * "a")
+    ddpm("schedule", "list").refused(6, "cannot look into /tmp/aaa", "DDPM_HOME")
+
+
 def test_help_can_be_read_while_the_settings_are_wrong(ddpm: Any, settings: Any) -> None:
     settings("[sample]\nnumbr = 3\n")
     assert "Usage" in ddpm("sample", "--help").done().out

@@ -18,7 +18,7 @@ from ddpm_cli.config import Device as DeviceName
 from ddpm_cli.config import Kind as KindName
 from ddpm_cli.config import Precision as PrecisionName
 from ddpm_cli.config import Sampler as SamplerName
-from ddpm_cli.errors import DataError, UsageError, unknown_name
+from ddpm_cli.errors import DataError, ResourceError, UsageError, unknown_name
 
 
 def _examples(*lines: str) -> str:
@@ -124,7 +124,13 @@ EXAMPLES = {
 
 def read_settings(context: typer.Context) -> None:
     """Put DDPM_HOME/config.toml beneath flags and environment, for the command about to run."""
-    if paths.config_file().is_file():
+    try:
+        is_there = paths.config_file().is_file()
+    except OSError as error:  # no permission, or a name that is too long
+        raise ResourceError(
+            f"cannot look into {paths.home()}: {error.strerror}", "Set DDPM_HOME to a folder of your own."
+        ) from error
+    if is_there:
         context.default_map = _settings(context.command, paths.config_file())
 
 
@@ -374,7 +380,9 @@ def output_format(output: str, asked: str | None) -> Written:
     suffix = Path(output).suffix.lower().removeprefix(".")
     if asked is not None and suffix != asked and suffix in SUFFIXES:
         raise UsageError(f"{output} is no .{asked}, which --format asks for", f"Name it so: -o NAME.{asked}")
-    if asked is None and (Path(output).is_dir() or output.endswith(("/", os.sep))):
+    if Path(output).is_dir() or output.endswith(("/", os.sep)):
+        if asked not in (None, "png"):
+            raise UsageError(f"{output} is a folder, which takes a PNG an image", f"Name a file: -o NAME.{asked}")
         return "folder"
     if asked is None and suffix not in SUFFIXES:
         found = f"ends in .{suffix}" if suffix else "has no suffix"

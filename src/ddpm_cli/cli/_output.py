@@ -200,7 +200,11 @@ class Output:
 
     def _write(self, text: str) -> None:
         # As bytes: the text layer of an unbuffered stdout drops what a full disk or pipe does not take at once.
-        self._bytes(text.encode(sys.stdout.encoding or "utf-8", errors="replace"))
+        encoding = sys.stdout.encoding or "utf-8"
+        try:
+            self._bytes(text.encode(encoding, errors="surrogateescape"))  # a path that is no UTF-8, as it came in
+        except UnicodeEncodeError:
+            self._bytes(text.encode(encoding, errors="replace"))
 
 
 class Live:

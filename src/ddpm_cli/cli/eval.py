@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ddpm_cli.evaluation import Evaluation, Subject
     from ddpm_cli.sampling import DiffusionModel
 
-PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 LONG = 30.0  # seconds of drawing that are announced
 NUMBER = 64  # images judged unless said otherwise: as many as in the report
 HEAD = ("metric", "value", "real images")
@@ -298,11 +297,12 @@ def _is_files(name: str) -> bool:
     A bare name is a model's before it is a folder's: a folder called mnist may hold the files of the data set.
     """
     from ddpm_cli import library
+    from ddpm_cli.data.folder import SUFFIXES
 
     if name == "-" or name.lower().endswith(".npz"):
         return True
     folder = paths.absolute(name)
-    if folder.suffix.lower() in PICTURES and os.path.isfile(folder):  # noqa: PTH113  # never an error
+    if folder.suffix.lower() in SUFFIXES and os.path.isfile(folder):  # noqa: PTH113  # never an error
         raise UsageError(
             f"{name} is one picture, expected a model, a folder of images or an .npz",
             "Draw an archive of images: ddpm sample -n 64 -o samples.npz",

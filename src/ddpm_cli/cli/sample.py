@@ -128,6 +128,7 @@ def sample(
         files.check_place(Path(output), may_be_folder=kind == "folder")
     o.check_file(trajectory, "--trajectory", ".png")
     o.check_file(animate, "--animate", ".gif", ".apng")
+    _check_apart(output, trajectory, animate)
     ways = kind in ("gif", "apng") or trajectory or animate
     if estimates and not ways:
         raise UsageError("--estimates is for ways from noise to images", "Ask for one: --trajectory walk.png")
@@ -190,6 +191,14 @@ def sample(
     unlike = drawing.unlike(drawn.images, ready.info)
     if unlike:
         out.note(f"{unlike}. Lower --guidance, or train longer.")
+
+
+def _check_apart(output: str, trajectory: Path | None, animate: Path | None) -> None:
+    """Refuse two results for one file, of which the second would replace the first."""
+    named = [Path(output), *(path for path in (trajectory, animate) if path is not None)]
+    for path in named[1:]:
+        if [other.absolute() for other in named].count(path.absolute()) > 1:
+            raise UsageError(f"two results would go to {path}", "Give each a name of its own.")
 
 
 def _levels(text: str) -> tuple[float, float]:

@@ -33,6 +33,7 @@ from ddpm_cli.errors import DataError, ResourceError, UsageError, unknown_name
 if TYPE_CHECKING:
     from ddpm_cli.runs import Run
 
+LABEL = 40  # letters of the data's name in that of a run
 LONG = 3600.0  # seconds after which a run is announced as long
 # What --resume may be combined with; everything else is in the run.
 RESUMABLE = {"resume", "epochs", "steps", "minutes", "device", "compiling", "data_dir", "offline", "dry_run"}
@@ -252,7 +253,8 @@ def _new_folder(config: RunConfig, name: str | None, output: Path | None) -> Pat
         raise UsageError(f"{name} stands for the newest run, so none is called so", "Take another --name.")
     if name is None:
         # The time for people, the rest so that two runs begun in one second do not share a folder.
-        label = Path(config.dataset).name.lstrip(".") or "images"
+        letters = (c if c.isprintable() and c not in "/\\" else "-" for c in Path(config.dataset).name.lstrip("."))
+        label = "".join(letters)[:LABEL] or "images"
         name = f"{label}-{config.preset}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = paths.runs() / library.check_name(name) if output is None else paths.absolute(output)
     _refuse_second(folder)

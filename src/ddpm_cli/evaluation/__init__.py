@@ -98,7 +98,8 @@ def remember(found: Evaluation, trained_on: str) -> None:
         return
     kept = library.evaluation(found.model)
     for name, figures in found.metrics.items():
-        if found.protocol["number"] >= kept["protocol"].get(name, {"number": 0})["number"]:
+        fewer = found.protocol["number"] < kept["protocol"].get(name, {"number": 0})["number"]
+        if not (fewer and METRICS[name].of_images):
             kept["metrics"][name] = summary(figures)
             kept["protocol"][name] = found.protocol
     try:

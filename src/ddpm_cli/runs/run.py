@@ -255,7 +255,7 @@ class Run:
         """Train to the end of the budget, or until :attr:`stopped`, saving on the way.
 
         Raises:
-            NumericsError: too many steps in a row gave no finite number; the last good weights are kept.
+            NumericsError: too many steps in a row gave no finite number; what was saved last is kept.
         """
         saves.write_config(self.folder, self.config)
         if self.data.left_out:
@@ -342,7 +342,7 @@ class Run:
             self.save()  # skipped steps changed nothing: these are the last good weights
         raise NumericsError(
             f"the loss was not a finite number for {int(report.broken)} steps in a row, at step {report.step}",
-            "Start a new run with a lower --lr, or --precision float32; this one keeps its last good weights.",
+            "Start a new run with a lower --lr, or --precision float32; this one keeps what it saved last.",
         )
 
     def _note(self, report: StepReport, loss: float, scores: dict[str, float]) -> None:
