@@ -39,6 +39,7 @@ BROKEN = 20  # skipped steps in a row after which a run gives up
 CALIBRATION = 0.05  # share of a budget in minutes after which the speed counts as known
 SAMPLES = 64  # in a grid; a quarter of it where a CPU would take longer for them than for many steps
 LARGE = 1e9  # FLOP of a network
+LONGEST = 40  # letters of the data's name in the title of a plot
 RESERVE = 0.97  # share of a budget in minutes that is given to steps; the rest is for saves and pictures
 VALIDATED = 256  # images of the validation loss: about the work of one step
 RARELY = 200  # steps at least between two lines of epochs, validations or pictures, so that they cost a few percent
@@ -606,7 +607,8 @@ class Run:
     def _draw_loss(self) -> None:
         recipe = self.config.train
         unit = " in bits/dim" if recipe.loss == "vlb" else ""
-        title = f"{self.data.name}, {self.config.preset}, {recipe.target} target, {recipe.loss} loss{unit}"
+        name = self.data.name if len(self.data.name) <= LONGEST else f"{self.data.name[: LONGEST - 1]}…"
+        title = f"{name}, {self.config.preset}, {recipe.target} target, {recipe.loss} loss{unit}"
         try:
             picture = pictures.loss(records.read(self.metrics_path), self.batches.steps_per_epoch, title)
             if picture is not None:
