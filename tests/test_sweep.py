@@ -15,6 +15,7 @@ from ddpm_cli.errors import NumericsError
 from ddpm_cli.evaluation.references import reference
 from ddpm_cli.evaluation.scores import Distance
 from ddpm_cli.evaluation.sweep import Contender, Trial, best, contenders, front, halve, sweep, work
+from ddpm_cli.library import TrainingData
 
 SHIPPED = Path(checkpoint.__file__).parent / "weights" / "mnist.safetensors"
 
@@ -65,7 +66,8 @@ def test_whose_numbers_break_is_last_and_nobody_else_is_lost(monkeypatch: pytest
 
     monkeypatch.setattr(drawing, "draw", draw)
     ready = drawing.ready(SHIPPED, device="cpu")
-    against = reference("mnist", (1, 28, 28), "mnist", 0, data_dir=None, offline=True, say=print, progress=print)
+    trained_on = TrainingData("mnist", "mnist")
+    against = reference("mnist", (1, 28, 28), trained_on, 0, data_dir=None, offline=True, say=print, progress=print)
     tried = contenders(ready.model, ["unipc", "ddim"], [5])
     found = list(sweep(ready, against, tried, 4, 0))
     assert {each.contender.sampler.name: math.isfinite(each.distance.value) for each in found} == {

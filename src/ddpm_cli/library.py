@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 from ddpm_cli import config, documents, files, paths
 from ddpm_cli.checkpoint import Info, read_info
-from ddpm_cli.config import RunConfig
-from ddpm_cli.errors import ModelError, ResourceError, UsageError
+from ddpm_cli.config import OnBadImage, RunConfig
+from ddpm_cli.errors import DataError, ModelError, ResourceError, UsageError
 from ddpm_cli.measures import headline
 
 Origin = Literal["saved", "run", "shipped", "file"]
@@ -61,6 +61,48 @@ class Entry(NamedTuple):
     size: int
     changed: float | None
     scores: Mapping[str, float]
+
+
+class TrainingData(NamedTuple):
+    """The images that a model was trained on.
+
+    Attributes:
+        name: as the metadata of the model records it; empty if unknown.
+        source: a known set, or the absolute path of a folder; empty if unknown.
+        on_bad_image: what training did with images of the folder that cannot be read.
+    """
+
+    name: str = ""
+    source: str = ""
+    on_bad_image: OnBadImage = "stop"
+
+    def located(self, option: str) -> str:
+        """The known set or the folder to read these images from.
+
+        Args:
+            option: the one that names other images, for hints.
+
+        Raises:
+            UsageError: neither is known.
+            DataError: the folder is missing.
+        """
+        from ddpm_cli.data import KNOWN  # numpy, which lists of models go without
+
+        if not self.source:
+            what = f"a folder ({self.name}) whose path is not recorded" if self.name else "images that are not recorded"
+            raise UsageError(f"the model was trained on {what}", f"Pass {option} FOLDER.")
+        if self.source not in KNOWN and not is_folder(Path(self.source)):
+            raise DataError(
+                f"the folder that the model was trained on, {self.source}, does not exist",
+                f"If it was moved, pass {option} FOLDER.",
+            )
+        return self.source
+
+    def is_at(self, folder: Path) -> bool:
+        """Whether a folder is the one that the model was trained on."""
+        from ddpm_cli.data import KNOWN
+
+        return self.source not in KNOWN and os.path.realpath(self.source) == os.path.realpath(folder)
 
 
 def known() -> Iterator[Found]:
@@ -196,6 +238,23 @@ def checked_run_config(values: object, path: Path) -> RunConfig:
         return config.from_dict(RunConfig, values, "the run")
     except UsageError as error:
         raise ModelError(f"{path} is damaged: {error.message}", NEW_RUN) from error
+
+
+def training_data(found: Found, info: Info) -> TrainingData:
+    """The images that a model was trained on.
+
+    The path of a folder is in the config of the run, which the folder of the model or the one above it holds; the
+    metadata of a model contains no path.
+    """
+    from ddpm_cli.data import KNOWN
+
+    name = str(info.data.get("name", ""))
+    for folder in found.path.absolute().parents[:2]:
+        if (folder / "config.json").is_file():
+            with contextlib.suppress(ModelError):
+                run = run_config(folder)
+                return TrainingData(name, run.dataset, run.on_bad_image)
+    return TrainingData(name, name if name in KNOWN else "")
 
 
 def is_folder(path: Path) -> bool:

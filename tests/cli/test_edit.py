@@ -297,7 +297,7 @@ def test_an_archive_comes_through_a_pipe_with_a_name_too(ddpm: Any, cwd: Path, a
 
 
 def test_a_model_of_a_folder_needs_images_named(ddpm: Any) -> None:
-    ddpm("edit", "vary").refused(2, "photos, are not known by name", "--dataset FOLDER")
+    ddpm("edit", "vary").refused(2, "a folder (photos)", "--dataset FOLDER")
 
 
 def test_a_path_from_home_is_told_whole(

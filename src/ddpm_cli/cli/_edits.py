@@ -10,7 +10,7 @@ import typer
 
 from ddpm_cli import files
 from ddpm_cli.cli import _options as o
-from ddpm_cli.cli._images import Source, refuse_two_sources, to_shape
+from ddpm_cli.cli._images import Source, refuse_two_sources
 from ddpm_cli.cli._models import guide as guide_of
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output, counted, duration
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ddpm_cli.data.pictures import Pictures
     from ddpm_cli.drawing import Ready
     from ddpm_cli.editing import Changed, End
+    from ddpm_cli.library import TrainingData
     from ddpm_cli.pixels import Pixels
     from ddpm_cli.sampling import DiffusionModel
 
@@ -38,7 +39,7 @@ class Job:
         output: where to write.
         kind: what to write.
         ready: the model.
-        data: the set it learned, by name.
+        trained_on: its data.
         seed: of the noise.
         out: where to tell.
     """
@@ -49,7 +50,7 @@ class Job:
     output: str
     kind: o.Written
     ready: "Ready"
-    data: str
+    trained_on: "TrainingData"
     seed: int
     out: Output
 
@@ -78,12 +79,12 @@ class Job:
             how = info.sampler.changed("ddim", {**changes, "eta": 0.0})
             out.detail(f"ddim, for {info.sampler.name} adds noise of its own")
         away = guide_of(values["guide"], out)
-        from ddpm_cli import drawing
+        from ddpm_cli import drawing, library
 
         placed = {name: values[name] for name in ("weights", "batch_size", "device", "precision")}
         ready = drawing.ready(found.path, how, guide=away, **placed)
-        seed, data = o.chosen_seed(values["seed"]), str(info.data.get("name", ""))
-        return cls(what, values, context, output, kind, ready, data, seed, out)
+        seed, trained_on = o.chosen_seed(values["seed"]), library.training_data(found, info)
+        return cls(what, values, context, output, kind, ready, trained_on, seed, out)
 
     @property
     def watched(self) -> int:
@@ -92,27 +93,20 @@ class Job:
 
     def pictures(self, image: str | None, dataset: str | None, index: str | None) -> "Pictures":
         """The images to change, in the model's shape."""
-        from ddpm_cli.data import KNOWN
-
-        name = dataset or self.data or "mnist"
-        if image is None and dataset is None and name not in KNOWN:
-            raise UsageError(
-                f"the images that the model learned, {name}, are not known by name",
-                f"Name some: ddpm edit {self.what} IMAGE, or --dataset FOLDER",
-            )
         source = Source(
             image,
-            name,
+            dataset,
             index,
             None,
             self.values["data_dir"],
             self.values["offline"],
+            self.values["on_bad_image"],
             self.out,
             f"ddpm edit {self.what}",
         )
         from ddpm_cli.drawing import unlike
 
-        found = source.read(to_shape(self.ready.model.shape, crop=True))
+        found = source.read_for(self.ready.model.shape, self.trained_on)
         strange = unlike(found.pixels, self.ready.info, "images")
         if strange:
             self.out.note(f"{strange}. Dark and light may be the wrong way round.")

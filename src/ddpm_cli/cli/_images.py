@@ -1,7 +1,7 @@
 """Which images a command is to work on: from a file, an archive, stdin, or a data set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,12 @@ import typer
 
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output
-from ddpm_cli.config import Shape
+from ddpm_cli.config import OnBadImage, Shape
 from ddpm_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from ddpm_cli.data.pictures import Fit, Pictures
+    from ddpm_cli.library import TrainingData
     from ddpm_cli.pixels import Pixels
 
 
@@ -23,21 +24,23 @@ class Source:
 
     Attributes:
         image: a file, or - for stdin; None: of a data set.
-        dataset: its name.
+        dataset: its name; None: the data that a model was trained on.
         index: which of its images, or of an archive's, with commas; None: the first of a data set, all of an archive.
         image_size: side to bring them to; None: their own, or what the caller needs.
         data_dir: where to look for the set first.
         offline: whether the network is forbidden.
+        on_bad_image: whether an image of a folder that cannot be read is an error or is skipped.
         out: where to tell.
         command: to type, for hints: "ddpm noise".
     """
 
     image: str | None
-    dataset: str
+    dataset: str | None
     index: str | None
     image_size: int | None
     data_dir: Path | None
     offline: bool
+    on_bad_image: OnBadImage
     out: Output
     command: str
 
@@ -51,6 +54,7 @@ class Source:
             return pictures.from_bytes(content, fit, numbers)
         if self.image is not None:
             return pictures.from_file(self.image, fit, numbers)
+        assert self.dataset is not None
         with self.out.progress("reading", "MB", scale=1e-6) as live:
             return pictures.from_set(
                 self.dataset,
@@ -59,9 +63,28 @@ class Source:
                 data_dir=self.data_dir,
                 image_size=self.image_size,
                 offline=self.offline,
+                on_bad_image=self.on_bad_image,
                 say=self.out.note,
                 progress=live,
             )
+
+    def read_for(self, shape: Shape, trained_on: "TrainingData", crop: bool = True) -> "Pictures":
+        """The images in the shape of a model; those of its own data, and of any folder, at the size of training.
+
+        Args:
+            shape: of the model.
+            trained_on: its data, which are read if no other images are named.
+            crop: whether known sets of another shape are made to fit, as files and folders are.
+        """
+        from ddpm_cli import data
+
+        source = self
+        if self.image is None:
+            name = self.dataset or trained_on.located("--dataset")
+            folder = data.is_path(name)
+            size = shape[1] if shape[1] == shape[2] and (folder or name == trained_on.source) else None
+            source, crop = replace(self, dataset=name, image_size=size), crop or folder
+        return source.read(_to_shape(shape, crop or self.image is not None))
 
 
 def refuse_two_sources(context: typer.Context, image: str | None) -> None:
@@ -88,14 +111,13 @@ def whole(word: str, what: str) -> int:
     return int(word)
 
 
-def to_shape(shape: Shape, crop: bool) -> "Fit":
-    """How images get the shape that a model knows: a file is made to fit, in its grey too, a data set must.
+def _to_shape(shape: Shape, crop: bool) -> "Fit":
+    """How images get the shape of a model: cropped and in grey where needed, or else only grey repeated as color.
 
     Raises:
         DataError: an image does not fit.
     """
-    from ddpm_cli.render.grid import squared
-    from ddpm_cli.render.images import from_pillow, to_pillow
+    from ddpm_cli.render.grid import grayscale, squared
 
     channels, height, width = shape
 
@@ -103,7 +125,7 @@ def to_shape(shape: Shape, crop: bool) -> "Fit":
         if crop and height == width:
             pixels = squared(pixels, height)
         if crop and len(pixels) > 1 == channels:
-            pixels = from_pillow(to_pillow(pixels).convert("L"))
+            pixels = grayscale(pixels)
         if len(pixels) == 1 < channels:
             pixels = pixels.repeat(channels, axis=0)
         if pixels.shape != shape:

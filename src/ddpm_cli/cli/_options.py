@@ -16,6 +16,7 @@ from ddpm_cli import documents, files, paths
 from ddpm_cli.config import SAMPLERS, SamplerConfig
 from ddpm_cli.config import Device as DeviceName
 from ddpm_cli.config import Kind as KindName
+from ddpm_cli.config import OnBadImage as OnBadImageName
 from ddpm_cli.config import Precision as PrecisionName
 from ddpm_cli.config import Sampler as SamplerName
 from ddpm_cli.errors import DataError, ResourceError, UsageError, unknown_name
@@ -269,6 +270,8 @@ ZeroTerminal = Annotated[
 Dataset = Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Known set, or folder of images.")]
 DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where to look for the set first.  [default: none]")]
 Offline = Annotated[bool, typer.Option("--offline", envvar="DDPM_OFFLINE", help="Never use the network.")]
+BAD_IMAGE = "If an image of a folder cannot be read: stop with an error, or skip it."
+OnBadImage = Annotated[OnBadImageName, typer.Option(help=BAD_IMAGE)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Model = Annotated[
     str | None, typer.Option(envvar="DDPM_MODEL", metavar="MODEL", help=f"Name or path.  [default: {UNNAMED}]")

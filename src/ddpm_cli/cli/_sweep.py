@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from ddpm_cli import __version__, files
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output
-from ddpm_cli.config import Sampler
+from ddpm_cli.config import OnBadImage, Sampler
 from ddpm_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Wanted(NamedTuple):
     seed: int
     data_dir: Path | None
     offline: bool
+    on_bad_image: OnBadImage | None
     how: dict[str, Any]
     store: bool
     plot: Path | None
@@ -41,7 +42,7 @@ def sweep(wanted: Wanted, out: Output) -> None:
     found, info = named(wanted.name, out)
     if wanted.store:
         _check_storable(found, info, wanted.how)
-    from ddpm_cli import drawing, evaluation
+    from ddpm_cli import drawing, evaluation, library
     from ddpm_cli.evaluation import sweep as core
 
     channels, height, width = info.shape
@@ -49,10 +50,11 @@ def sweep(wanted: Wanted, out: Output) -> None:
         against = evaluation.reference(
             wanted.reference,
             (channels, height, width),
-            str(info.data.get("name", "")),
+            library.training_data(found, info),
             wanted.seed,
             data_dir=wanted.data_dir,
             offline=wanted.offline,
+            on_bad_image=wanted.on_bad_image,
             say=out.note,
             progress=live,
         )
@@ -74,7 +76,7 @@ def sweep(wanted: Wanted, out: Output) -> None:
     best = core.best(trials)
     stored = wanted.store and best is not None
     if stored and best is not None:
-        from ddpm_cli import checkpoint, library
+        from ddpm_cli import checkpoint
 
         checkpoint.set_sampler(found.path, best.contender.sampler)
         library.forget_evaluation(info.id)  # which was of images drawn otherwise

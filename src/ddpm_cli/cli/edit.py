@@ -71,6 +71,7 @@ def _shared(
     weights: o.Weights = None,
     data_dir: o.DataDir = None,
     offline: o.Offline = False,
+    on_bad_image: o.OnBadImage = "skip",
     file_format: o.Format = None,
     config: o.Config = None,
     json: o.Json = False,

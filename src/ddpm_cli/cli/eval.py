@@ -15,12 +15,13 @@ from ddpm_cli.cli import _sweep
 from ddpm_cli.cli._models import guide as guide_of
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Live, Output, counted, duration
-from ddpm_cli.config import Sampler, Shape
+from ddpm_cli.config import OnBadImage, Sampler, Shape
 from ddpm_cli.errors import UsageError, unknown_name
 from ddpm_cli.measures import METRICS, OTHER_NAMES
 
 if TYPE_CHECKING:
     from ddpm_cli.evaluation import Evaluation, Subject
+    from ddpm_cli.library import TrainingData
     from ddpm_cli.sampling import DiffusionModel
 
 LONG = 30.0  # seconds of drawing that are announced
@@ -64,6 +65,10 @@ def evaluate(
     ] = None,
     data_dir: o.DataDir = None,
     offline: o.Offline = False,
+    on_bad_image: Annotated[
+        OnBadImage | None,
+        typer.Option(help=f"{o.BAD_IMAGE}  [default: as in training for the model's own folder, else stop]"),
+    ] = None,
     guidance: o.Guidance = None,
     guide: o.Guide = None,
     sampler: o.Sampler = None,
@@ -108,10 +113,10 @@ def evaluate(
     how["guide"] = guide_of(guide, out)
     if sweep or store:
         _check_sweep(context, sweep, name)
-        asked = (name, reference, sampler, guidance, number, chosen, data_dir, offline, how, store, plot, output)
-        _sweep.sweep(_sweep.Wanted(*asked), out)
+        asked = (name, reference, sampler, guidance, number, chosen, data_dir, offline, on_bad_image)
+        _sweep.sweep(_sweep.Wanted(*asked, how, store, plot, output), out)
         return
-    source = _source(name, number, chosen, sampler, {"guidance": guidance, "steps": steps}, how, out)
+    source = _source(name, number, chosen, sampler, {"guidance": guidance, "steps": steps}, how, on_bad_image, out)
     from ddpm_cli import evaluation
 
     with out.progress("reading", "MB", scale=1e-6) as live:
@@ -122,6 +127,7 @@ def evaluate(
             chosen,
             data_dir=data_dir,
             offline=offline,
+            on_bad_image=on_bad_image,
             say=out.note,
             progress=live,
         )
@@ -138,7 +144,7 @@ def evaluate(
     subject_taken = source.take(source.number if looks else 0)
     with _Stages(out) as live:
         found = evaluation.evaluate(subject_taken, against, names, out.note, live.images, live.metrics)
-    evaluation.remember(found, source.trained_on)  # before anything that could fail
+    evaluation.remember(found, source.trained_on.name)  # before anything that could fail
     if plot is not None:
         _draw(found, plot)
     _tell(found, output, plot, out)
@@ -169,14 +175,14 @@ class _Source(NamedTuple):
 
     Attributes:
         shape: of its images.
-        trained_on: the data set its model learned; empty for images from files.
+        trained_on: the data of its model; unknown for images from files.
         number: how many images.
         is_model: whether a model draws them.
         take: draws so many images, 0 where the model alone is judged; those read from files it gives as they are.
     """
 
     shape: Shape
-    trained_on: str
+    trained_on: "TrainingData"
     number: int
     is_model: bool
     take: Callable[[int], "Subject"]
@@ -215,15 +221,18 @@ def _source(
     sampler: Sampler | None,
     changes: dict[str, Any],
     how: dict[str, Any],
+    on_bad_image: OnBadImage | None,
     out: Output,
 ) -> _Source:
     """Images from files, or those that a model is going to draw."""
+    from ddpm_cli import library
+
     if name is not None and _is_files(name):
         from ddpm_cli import evaluation
 
-        read = evaluation.from_files(_stdin() if name == "-" else name, number, out.note)
+        read = evaluation.from_files(_stdin() if name == "-" else name, number, out.note, on_bad_image or "stop")
         channels, height, width = read.images.shape[1:]
-        return _Source((channels, height, width), "", len(read.images), False, lambda _: read)
+        return _Source((channels, height, width), library.TrainingData(), len(read.images), False, lambda _: read)
 
     found, info = named(name, out)
     config = info.sampler.changed(sampler, changes)
@@ -240,7 +249,7 @@ def _source(
 
         return drawing.ready(found.path, config, **{**how, "precision": "float32"}).model
 
-    return _Source(info.shape, str(info.data.get("name", "")), number or NUMBER, True, take)
+    return _Source(info.shape, library.training_data(found, info), number or NUMBER, True, take)
 
 
 class _Stages(contextlib.ExitStack):

@@ -11,7 +11,7 @@ import typer
 
 from ddpm_cli import __version__, files
 from ddpm_cli.cli import _options as o
-from ddpm_cli.cli._images import Source, refuse_two_sources, to_shape, whole
+from ddpm_cli.cli._images import Source, refuse_two_sources, whole
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output
 from ddpm_cli.config import NoiseKind, Process, ScheduleConfig, Shape, to_dict
@@ -19,6 +19,7 @@ from ddpm_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from ddpm_cli.data.pictures import Fit, Pictures
+    from ddpm_cli.library import TrainingData
     from ddpm_cli.noising import Mark, Noised
     from ddpm_cli.pixels import Pixels
     from ddpm_cli.sampling import DiffusionModel
@@ -29,10 +30,11 @@ AT = "0,5%,25%,50%,75%,100%"  # the report's
 AT_POSTERIOR = "5%,25%,50%,75%"
 MOST = 6  # levels in the view posterior: a panel each
 FRAMES = 60  # of an animation, beside the clean image
+SHOWN = "mnist"  # the set whose images are shown if none is named
 LARGEST = 256  # pixels: beyond, images side by side are too large to be seen at once
 
 # What has no meaning in a view: what is typed of it is refused, not ignored.
-OF_IMAGES = ("image", "dataset", "index", "at", "image_size", "data_dir", "offline")
+OF_IMAGES = ("image", "dataset", "index", "at", "image_size", "data_dir", "offline", "on_bad_image")
 FOREIGN: dict[View, tuple[str, ...]] = {
     "strip": ("model", "pixel"),
     "estimates": ("schedule", "timesteps", "beta_start", "beta_end", "zero_terminal_snr", "process", "kind", "pixel"),
@@ -49,7 +51,13 @@ def noise(
             metavar="IMAGE|-", help="An image file or .npz, or - for one on stdin.  [default: an image of mnist]"
         ),
     ] = None,
-    dataset: o.Dataset = "mnist",
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER",
+            help=f"Known set, or folder of images.  [default: {SHOWN}; of a model's view, its own]",
+        ),
+    ] = None,
     index: Annotated[
         str, typer.Option(metavar="K", help="Which image of the data set or .npz, or several with commas: a row each.")
     ] = "0",
@@ -109,6 +117,7 @@ def noise(
     ] = "noise.png",
     file_format: o.Format = None,
     offline: o.Offline = False,
+    on_bad_image: o.OnBadImage = "skip",
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -131,7 +140,8 @@ def noise(
     if output != "-":
         files.check_place(Path(output), may_be_folder=form == "folder")
     chosen = o.chosen_seed(seed)
-    source = Source(image, dataset, index, image_size, data_dir, offline, out, "ddpm noise")
+    name = dataset or (None if view in ("posterior", "estimates") else SHOWN)
+    source = Source(image, name, index, image_size, data_dir, offline, on_bad_image, out, "ddpm noise")
     if view == "posterior":
         made, about = _posterior(source, model, at, pixel, chosen)
     elif view == "estimates":
@@ -340,8 +350,8 @@ def _estimates(source: Source, name: str | None, at: str | None, form: o.Written
     from ddpm_cli.render.images import png
     from ddpm_cli.render.walks import frames, sheet
 
-    model, about = _model(name, source.out)
-    pictures = source.read(to_shape(model.shape, crop=source.image is not None))
+    model, trained_on, about = _model(name, source.out)
+    pictures = source.read_for(model.shape, trained_on, crop=False)
     timesteps = model.schedule.timesteps
     if form != "png" and at is None:
         marks = [noising.Mark(t, f"t = {t:.0f}") for t in noising.evenly(timesteps, FRAMES)]
@@ -390,13 +400,13 @@ def _posterior(source: Source, name: str | None, at: str | None, where: str | No
     from ddpm_cli.pixels import from_uint8
     from ddpm_cli.render.illustrations import posterior_figure
 
-    model, about = _model(name, source.out)
+    model, trained_on, about = _model(name, source.out)
     if model.denoiser.learned_variance:
         raise UsageError(
             f"model {about['name']} has learned its variance, and this view shows the fixed one",
             "Name another: --model",
         )
-    pictures = source.read(to_shape(model.shape, crop=source.image is not None))
+    pictures = source.read_for(model.shape, trained_on, crop=False)
     if len(pictures.numbers) > 1:
         raise UsageError("the view posterior shows one image", f"Give one --index: {pictures.numbers[0]}")
     marks = noising.marks(at or AT_POSTERIOR, model.schedule.timesteps)
@@ -415,13 +425,17 @@ def _posterior(source: Source, name: str | None, at: str | None, where: str | No
     return figure, {**pictures.source, **about, "pixel": pixel, "x_0": float(x_0[(0, *pixel)]), "levels": levels}
 
 
-def _model(name: str | None, out: Output) -> "tuple[DiffusionModel, dict[str, Any]]":
-    """The model that is meant, on the CPU in float32, since it is asked a few times only; and what to tell of it."""
+def _model(name: str | None, out: Output) -> "tuple[DiffusionModel, TrainingData, dict[str, Any]]":
+    """The model, on the CPU in float32, since it is evaluated a few times only; its data; and what to print of it."""
     found, _ = named(name, out)
-    from ddpm_cli import checkpoint
+    from ddpm_cli import checkpoint, library
 
     model, info = checkpoint.load(found.path)
-    return model, {"name": found.name, "model": info.id, "schedule": to_dict(info.schedule)}
+    return (
+        model,
+        library.training_data(found, info),
+        {"name": found.name, "model": info.id, "schedule": to_dict(info.schedule)},
+    )
 
 
 def _pixel(text: str | None, shape: Shape) -> tuple[int, int]:

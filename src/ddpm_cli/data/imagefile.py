@@ -36,7 +36,7 @@ PARTS = 2**18  # chunks of a PNG: of 2 KB each in the largest file
 SCANS = 100  # of a JPEG
 UNCLEAR = ("decoder error", "could not create decoder object", "cannot load this image")  # what Pillow says of damage
 SPREAD = {"L;2": 85, "L;4": 17}  # shades of 2 and 4 bits, as Pillow calls them: what spreads them to 8
-IN_A_FOLDER = "Repair it, or move it out of the folder; ddpm train leaves such images out with --on-bad-image skip."
+IN_A_FOLDER = "Repair it, move it out of the folder, or skip such images with --on-bad-image skip."
 # EXIF 2.32: how the stored image (C, H, W) becomes upright.
 UPRIGHT: Final[dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = {
     2: lambda a: a[..., ::-1],

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddpm_cli import data, paths
+from ddpm_cli.config import OnBadImage
 from ddpm_cli.data import npz
 from ddpm_cli.data.fetch import Progress
 from ddpm_cli.data.imagefile import read_image
@@ -104,6 +105,7 @@ def from_set(
     data_dir: Path | None,
     image_size: int | None,
     offline: bool,
+    on_bad_image: OnBadImage,
     say: Callable[[str], None],
     progress: Progress,
 ) -> Pictures:
@@ -117,7 +119,15 @@ def from_set(
         UsageError: an unknown set, or a number that it does not have.
         DataError: missing or unreadable images.
     """
-    found = data.load(name, data_dir=data_dir, image_size=image_size, offline=offline, say=say, progress=progress)
+    found = data.load(
+        name,
+        data_dir=data_dir,
+        image_size=image_size,
+        offline=offline,
+        on_bad_image=on_bad_image,
+        say=say,
+        progress=progress,
+    )
     pixels, labels = _some(found, numbers, fit)
     source = {"image": None, "dataset": found.name, "index": list(numbers), "labels": labels}
     return Pictures(pixels, list(numbers), labels, found.classes, f"image {numbers[0]} of {found.name}", source)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli import data, features, inception, paths
-from ddpm_cli.config import Shape
+from ddpm_cli.config import OnBadImage, Shape
 from ddpm_cli.data import ImageSet
 from ddpm_cli.errors import DdpmError, UsageError, unknown_name
 from ddpm_cli.evaluation.subjects import read
 from ddpm_cli.features import FeatureNetwork
 from ddpm_cli.inception import Inception
+from ddpm_cli.library import TrainingData
 from ddpm_cli.measures import METRICS, Need
 from ddpm_cli.metrics.ssim import WINDOW
+from ddpm_cli.render.grid import grayscale
 from ddpm_cli.seeds import generator
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
@@ -111,23 +113,28 @@ def _chosen(images: ImageSet, rows: NDArray[np.int64]) -> ImageSet:
 def reference(
     name: str | None,
     shape: Shape,
-    trained_on: str,
+    trained_on: TrainingData,
     seed: int,
     *,
     data_dir: Path | None,
     offline: bool,
+    on_bad_image: OnBadImage | None = None,
     say: Callable[[str], None],
     progress: data.Progress,
 ) -> Reference:
-    """The real images to compare with: those named, else the test images of the set that the model learned.
+    """The real images to compare with: those named, else the test images of the data that the model was trained on.
+
+    A folder is brought to the size and the channels of the images to evaluate.
 
     Args:
         name: a known set, NAME:train for its training images, a folder or an NPZ archive; None: to be guessed.
         shape: of the images to judge.
-        trained_on: the data set of its model; empty for images from files.
+        trained_on: the data of its model; unknown for images from files.
         seed: of the order.
         data_dir: where to look for the files of a known set first.
         offline: never ask the network.
+        on_bad_image: whether an image of a folder that cannot be read is an error or is skipped; None: as in training
+            for the folder that the model was trained on, else an error.
         say: takes sentences for the user.
         progress: takes bytes done and in all while files are fetched.
 
@@ -136,9 +143,9 @@ def reference(
         DataError, ResourceError: as :func:`ddpm_cli.data.load`.
     """
     image_size = None
-    if name is None and trained_on in data.KNOWN:
-        name = trained_on
-    if name is None and not trained_on and shape == data.KNOWN["mnist"].shape:
+    if name is None and trained_on.name:
+        name = trained_on.located("--reference")
+    if name is None and shape == data.KNOWN["mnist"].shape:
         name = "mnist"
         say("comparing with mnist; another set: --reference NAME|FOLDER")
     if name is None:
@@ -150,7 +157,7 @@ def reference(
     if known in data.KNOWN:
         if split not in ("", "train", "test"):
             raise UsageError(f"--reference {name} names the part {split!r}, expected train or test")
-        if trained_on == known and shape[1:] != data.KNOWN[known].shape[1:] and shape[1] == shape[2]:
+        if trained_on.name == known and shape[1:] != data.KNOWN[known].shape[1:] and shape[1] == shape[2]:
             image_size = shape[1]  # the model learned them at another size
         which: data.Split = "train" if split == "train" else "test"
         load = partial(data.load, known, image_size=image_size, data_dir=data_dir, progress=progress)
@@ -160,9 +167,11 @@ def reference(
     else:
         if not name.lower().endswith(".npz") and not data.is_path(name):
             raise unknown_name("data set", name, data.KNOWN)
-        own = paths.absolute(name).name == trained_on and shape[1] == shape[2]
-        size = shape[1] if own else None  # as training brought them to a size
-        found = Reference(read(name, say, size), "all", seed, offline=offline, say=say)
+        size = shape[1] if shape[1] == shape[2] else None
+        if on_bad_image is None and trained_on.is_at(paths.absolute(name)):
+            on_bad_image = trained_on.on_bad_image
+        images = _in_channels(read(name, say, size, on_bad_image or "stop"), shape[0])
+        found = Reference(images, "all", seed, offline=offline, say=say)
     if found.images.shape != shape:
         judged, real = ("x".join(map(str, size)) for size in (shape, found.images.shape))
         raise UsageError(
@@ -172,6 +181,15 @@ def reference(
     if len(found.images.images) < 2:
         raise UsageError(f"{found.images.name} has only one image", "Name more to compare with: --reference FOLDER")
     return found
+
+
+def _in_channels(found: ImageSet, channels: int) -> ImageSet:
+    """Images in grey or color as asked: grey repeated over three channels, color as its luminance."""
+    if found.shape[0] == channels:
+        return found
+    if channels == 3:
+        return replace(found, images=found.images.repeat(3, axis=1))
+    return replace(found, images=np.stack([grayscale(image) for image in found.images]))
 
 
 def choose(

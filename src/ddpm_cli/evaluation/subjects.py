@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli import data, drawing, library, paths
+from ddpm_cli.config import OnBadImage
 from ddpm_cli.data import ImageSet, npz
 from ddpm_cli.errors import DataError
 from ddpm_cli.pixels import Pixels
@@ -71,18 +72,21 @@ def drawn(
     )
 
 
-def from_files(source: str | bytes, number: int | None, say: Callable[[str], None]) -> Subject:
+def from_files(
+    source: str | bytes, number: int | None, say: Callable[[str], None], on_bad_image: OnBadImage = "stop"
+) -> Subject:
     """Images of a folder or an NPZ archive; where fewer are wanted, evenly spread over them.
 
     Args:
         source: path of a folder or an archive, or the bytes of an archive.
         number: how many; None: all.
         say: takes sentences for the user.
+        on_bad_image: whether an image of a folder that cannot be read is an error or is skipped.
 
     Raises:
         DataError: missing, unreadable, or no images.
     """
-    found = read(source, say)
+    found = read(source, say, on_bad_image=on_bad_image)
     count = len(found.images) if number is None else number
     if count > len(found.images):
         say(f"there are only {len(found.images):,} images: all are judged")
@@ -92,7 +96,12 @@ def from_files(source: str | bytes, number: int | None, say: Callable[[str], Non
     return Subject(chosen.images, chosen.labels, chosen.classes, {"images": name, "sha256": chosen.fingerprint()})
 
 
-def read(source: str | bytes, say: Callable[[str], None], image_size: int | None = None) -> ImageSet:
+def read(
+    source: str | bytes,
+    say: Callable[[str], None],
+    image_size: int | None = None,
+    on_bad_image: OnBadImage = "stop",
+) -> ImageSet:
     """A folder of images, brought to a size if there is one, or an NPZ archive, by its path or its bytes.
 
     Raises:
@@ -105,4 +114,4 @@ def read(source: str | bytes, say: Callable[[str], None], image_size: int | None
     folder = paths.absolute(source)  # in full: a folder may be called as a known set is
     if not library.is_folder(folder):
         raise DataError(f"there is no folder or .npz file {source}", "Name one, or a model: ddpm models list")
-    return data.load(str(folder), image_size=image_size, say=say)
+    return data.load(str(folder), image_size=image_size, on_bad_image=on_bad_image, say=say)

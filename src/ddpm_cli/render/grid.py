@@ -178,6 +178,15 @@ def shrunk(image: Pixels, side: int) -> Pixels:
     return from_pillow(to_pillow(image).resize(size, Image.Resampling.LANCZOS))
 
 
+def grayscale(image: Pixels) -> Pixels:
+    """A color picture as its luminance (ITU-R BT.601), uint8 (1, H, W).
+
+    Args:
+        image: uint8 (3, H, W).
+    """
+    return from_pillow(to_pillow(image).convert("L"))
+
+
 def squared(image: Pixels, side: int) -> Pixels:
     """A picture as a square, as data sets get theirs: the shorter side resized, the middle of the longer one kept.
 
