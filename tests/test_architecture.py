@@ -15,6 +15,7 @@ ROOT = Path(ddpm_cli.__file__).parent
 RANKS = {
     "": 0,  # the package itself: its version
     "errors": 0,
+    "ranges": 0,
     "config": 1,
     "documents": 1,
     "paths": 1,

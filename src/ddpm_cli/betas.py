@@ -4,8 +4,8 @@ import csv
 from collections.abc import Iterator
 from itertools import islice
 
-from ddpm_cli import documents
-from ddpm_cli.config import MAX_TIMESTEPS, ScheduleConfig
+from ddpm_cli import documents, ranges
+from ddpm_cli.config import ScheduleConfig
 from ddpm_cli.errors import DataError
 
 LARGEST = 64 * 2**20  # bytes of a file
@@ -26,7 +26,7 @@ def read(text: str, name: str) -> ScheduleConfig:
     """
     try:
         found = _from_json(text) if text[:99].lstrip()[:1] in ("[", "{") else _from_table(text)
-        betas = tuple(islice(found, MAX_TIMESTEPS + 1))  # one too many is refused below
+        betas = tuple(islice(found, int(ranges.TIMESTEPS.most) + 1))  # one too many is refused below
     except (ValueError, LookupError, TypeError, OverflowError, csv.Error) as error:
         raise DataError(f"{name} holds no betas ({str(error)[:80]})", FORMS) from error
     if not betas:

@@ -11,7 +11,9 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from ddpm_cli import ranges
 from ddpm_cli.errors import UsageError, unknown_name
+from ddpm_cli.ranges import Range
 
 Config = TypeVar("Config")
 Shape = tuple[int, int, int]
@@ -40,8 +42,28 @@ def _check(holds: bool, what: str, found: object, expected: str) -> None:
         raise UsageError(f"{what} is {found}, expected {expected}")
 
 
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def check_number(name: str, value: object, allowed: Range) -> None:
+    """Refuse a value that is not a number inside its range.
+
+    Args:
+        name: what the value is called, for the message.
+        value: a number, or None: not given.
+        allowed: its range.
+
+    Raises:
+        UsageError: it is not.
+    """
+    try:
+        if value is not None:
+            allowed.check(value)
+    except ValueError as error:
+        raise UsageError(f"{name} {error}") from None
+
+
+def _within(config: object, **allowed: Range) -> None:
+    """Check that fields of a config lie within their ranges, where they are given."""
+    for name, each in allowed.items():
+        check_number(name, getattr(config, name), each)
 
 
 # --- the noise schedule ---------------------------------------------------------------------------------------------
@@ -63,9 +85,6 @@ BETA_RANGES: dict[Kind, tuple[float, float]] = {
     "quadratic": (1e-4, 0.02),
     "scaled-linear": (0.00085, 0.012),
 }
-
-
-MAX_TIMESTEPS = 1_000_000  # a thousand times the usual, and still only megabytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,19 +124,21 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         if self.kind not in SCHEDULES:
             raise unknown_name("schedule", self.kind, SCHEDULES)
-        fine = _is_whole(self.timesteps, 1) and self.timesteps <= MAX_TIMESTEPS
-        _check(fine, "timesteps", self.timesteps, f"a whole number of 1 to {MAX_TIMESTEPS:,}")
+        _within(self, timesteps=ranges.TIMESTEPS, offset=ranges.OFFSET, tau=ranges.TAU)
+        _within(self, start=ranges.SIGMOID, end=ranges.SIGMOID)
+        _within(self, beta_start=ranges.BETA, beta_end=ranges.BETA, max_beta=ranges.BETA)
         for name, beta in (("beta-start", self.beta_start), ("beta-end", self.beta_end)):
-            _check(beta is None or 0 < beta < 1, name, beta, "a number inside (0, 1)")
-            _check(beta is None or self.kind in BETA_RANGES, name, beta, f"none: {self.kind} has no beta range")
-        _check(0 < self.max_beta < 1, "max-beta", self.max_beta, "a number inside (0, 1)")
-        _check(math.isfinite(self.offset) and self.offset >= 0, "offset", self.offset, "a number of at least 0")
-        fine = -math.inf < self.start < self.end < math.inf
-        _check(fine, "start of the sigmoid", self.start, f"a number below its end, {self.end}")
-        _check(0 < self.tau < math.inf, "tau", self.tau, "a number above 0")
+            if beta is not None and self.kind not in BETA_RANGES:
+                kinds = ", ".join(BETA_RANGES)
+                raise UsageError(f"--{name} does not apply to {self.kind}, only to {kinds}", f"Remove --{name}.")
+        if not self.start < self.end:
+            raise UsageError(
+                f"--start {self.start:g} is not below --end {self.end:g}", "Give the lower one as --start."
+            )
         _check((self.kind == "custom") == bool(self.betas), "number of betas", len(self.betas), "some, only for custom")
         for t, beta in enumerate(self.betas, 1):
-            _check(0 < beta < 1, f"beta of level {t}", beta, "a number inside (0, 1)")
+            if not ranges.BETA.holds(beta):
+                check_number(f"beta of level {t}", beta, ranges.BETA)
         if self.betas:
             _check(len(self.betas) == self.timesteps, "number of betas", len(self.betas), f"{self.timesteps} (T)")
         if self.kind == "constant":
@@ -152,8 +173,8 @@ class ScheduleConfig:
 
 def _check_shape(shape: Shape) -> None:
     sizes: tuple[int, ...] = shape
-    fine = len(sizes) == 3 and all(_is_whole(size, 1) and size <= 4096 for size in sizes)
-    _check(fine, "image shape", shape, "channels, height and width of 1 to 4096")
+    fine = len(sizes) == 3 and all(map(ranges.SIDE.holds, sizes))
+    _check(fine, "image shape", shape, f"channels, height and width of {ranges.SIDE.expected(0)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,14 +200,11 @@ class ReportUNetConfig:
 
     def __post_init__(self) -> None:
         _check_shape(self.shape)
-        _check(_is_whole(self.classes, 0), "classes", self.classes, "a whole number of at least 0")
+        _within(self, classes=ranges.CLASSES, heads=ranges.WIDTH, embedding=ranges.WIDTH)
         widths: tuple[int, ...] = self.widths
-        fine = len(widths) == 3 and all(_is_whole(width, 1) and width <= 8192 for width in widths)
-        _check(fine, "widths", self.widths, "three whole numbers of 1 to 8192")
-        _check(_is_whole(self.heads, 1), "heads", self.heads, "a whole number of at least 1")
+        fine = len(widths) == 3 and all(map(ranges.WIDTH.holds, widths))
+        _check(fine, "widths", self.widths, f"three whole numbers of {ranges.WIDTH.expected(0)}")
         _check(self.widths[-1] % self.heads == 0, "widest layer", self.widths[-1], f"a multiple of {self.heads} heads")
-        fine = _is_whole(self.embedding, 1) and self.embedding <= 8192
-        _check(fine, "embedding", self.embedding, "a whole number of 1 to 8192")
         _check(self.time == "level", "time", self.time, "level")
 
 
@@ -220,18 +238,14 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         _check_shape(self.shape)
-        _check(_is_whole(self.classes, 0), "classes", self.classes, "a whole number of at least 0")
-        _check(_is_whole(self.patch, 1) and self.patch <= 64, "patch", self.patch, "a whole number of 1 to 64")
-        fine = 1 <= len(self.widths) <= 8 and all(_is_whole(w, 8) and w % 8 == 0 and w <= 8192 for w in self.widths)
-        _check(fine, "widths", self.widths, "one to eight multiples of 8")
-        _check(_is_whole(self.blocks, 1) and self.blocks <= 64, "blocks", self.blocks, "a whole number of 1 to 64")
-        _check(_is_whole(self.heads, 1), "heads", self.heads, "a whole number of at least 1")
+        _within(self, classes=ranges.CLASSES, heads=ranges.WIDTH, patch=ranges.BLOCKS, blocks=ranges.BLOCKS)
+        fine = 1 <= len(self.widths) <= 8 and all(ranges.WIDTH.holds(w) and w % 8 == 0 for w in self.widths)
+        _check(fine, "widths", self.widths, f"one to eight multiples of 8, up to {ranges.WIDTH.most}")
         for place in self.attention:
-            inside = _is_whole(place, 0) and place < len(self.widths)
-            _check(inside, "attention", place, f"a resolution of 0 to {len(self.widths) - 1}")
+            check_number("attention", place, Range(0, len(self.widths) - 1))
         for width in {self.widths[place] for place in (*self.attention, -1)}:
             _check(width % self.heads == 0, "width", width, f"a multiple of {self.heads} heads")
-        _check(0 <= self.dropout < 1, "dropout", self.dropout, "a number of at least 0 and below 1")
+        _within(self, dropout=ranges.PART)
         _check(self.time in get_args(Time), "time", self.time, "level or log-snr")
 
 
@@ -246,7 +260,7 @@ def _tiny(shape: Shape, classes: int) -> NetworkConfig:
 def _small(shape: Shape, classes: int) -> NetworkConfig:
     # Larger images get larger patches, so that the cost stays that of a small image, and one more resolution.
     side = max(shape[1:])
-    _check(side <= 2048, "side of the images", side, "at most 2048 pixels with preset small: take a smaller one")
+    _check(side <= 2048, "the image size", side, "at most 2048 with --preset small")
     patch = 2 ** max(1, math.ceil(math.log2(side / 32)))
     widths = (48, 96) if patch == 2 else (48, 96, 144)
     return UNetConfig(shape, classes, patch=patch, widths=widths, blocks=1, attention=(len(widths) - 1,))
@@ -277,8 +291,6 @@ def network_for(preset: str, shape: Shape, classes: int, learned_variance: bool 
 
 
 # --- sampling -------------------------------------------------------------------------------------------------------
-
-MAX_GUIDANCE = 100.0  # long before it, images are textures; far beyond, nothing but black and white
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,25 +329,28 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         if self.name not in SAMPLERS:
             raise unknown_name("sampler", self.name, SAMPLERS)
-        _check(self.steps is None or _is_whole(self.steps, 1), "steps", self.steps, "a whole number of at least 1")
+        _within(self, steps=ranges.STEPS, eta=ranges.SHARE, guidance=ranges.GUIDANCE, rescale=ranges.SHARE)
+        _within(self, threshold=ranges.THRESHOLD)
         if self.spacing is not None and self.spacing not in get_args(Spacing):
             raise unknown_name("spacing", self.spacing, get_args(Spacing))
-        _check(self.eta is None or 0 <= self.eta <= 1, "eta", self.eta, "a number of 0 to 1")
-        _check(self.eta is None or self.name == "ddim", "eta", self.eta, f"none: it belongs to ddim, not {self.name}")
         if self.variance is not None and self.variance not in get_args(Variance):
             raise unknown_name("variance", self.variance, get_args(Variance))
-        belongs = self.variance is None or self.name == "ddpm"
-        _check(belongs, "variance", self.variance, f"none: it belongs to ddpm, not {self.name}")
-        fine = 0 <= self.guidance <= MAX_GUIDANCE
-        _check(fine, "guidance", self.guidance, f"a number of 0 to {MAX_GUIDANCE:g} (1 = off)")
-        _check(0 <= self.rescale <= 1, "rescale", self.rescale, "a number of 0 to 1")
-        ordered = self.interval is None or 0 <= self.interval[0] <= self.interval[1] < math.inf
-        _check(ordered, "interval", self.interval, "two levels, the cleaner one first")
-        for name, given in (("rescale", self.rescale), ("interval", self.interval)):
-            _check(not given or self.guidance != 1, name, given, "none without guidance")
-        fine = self.threshold is None or 0.5 <= self.threshold <= 1
-        _check(fine, "threshold", self.threshold, "a share of 0.5 to 1")
-        _check(self.threshold is None or self.clip, "threshold", self.threshold, "none without clipping")
+        for option, given, owner in (("--eta", self.eta, "ddim"), ("--variance", self.variance, "ddpm")):
+            if given is not None and self.name != owner:
+                hint = f"Remove {option}, or add --sampler {owner}."
+                raise UsageError(f"{option} applies to --sampler {owner} only, not to {self.name}", hint)
+        if self.interval is not None:
+            for t in self.interval:
+                check_number("level of --guidance-interval", t, ranges.LEVEL)
+            if self.interval[0] > self.interval[1]:
+                high, low = map("{:g}".format, self.interval)
+                message = f"--guidance-interval is {high}-{low}, expected the lower level first"
+                raise UsageError(message, f"Give the lower level first: {low}-{high}.")
+        for option, extra in (("--guidance-rescale", self.rescale), ("--guidance-interval", self.interval)):
+            if extra and self.guidance == 1:
+                raise UsageError(f"{option} needs guidance", f"Add --guidance 2, or remove {option}.")
+        if self.threshold is not None and not self.clip:
+            raise UsageError("--threshold needs clipping", "Remove --threshold, or --no-clip.")
 
     @property
     def is_deterministic(self) -> bool:
@@ -464,17 +479,14 @@ class TrainConfig:
                 f"loss {self.loss} cannot have times logit-normal: the bound needs every level equally often",
                 "Leave out --times.",
             )
-        _check(0 < self.gamma < math.inf, "gamma", self.gamma, "a number above 0")
-        _check(_is_whole(self.batch_size, 1), "batch-size", self.batch_size, "a whole number of at least 1")
-        fine = _is_whole(self.accumulate, 1) and self.accumulate <= self.batch_size
-        _check(fine, "accumulate", self.accumulate, f"a whole number of 1 to {self.batch_size}, the batch size")
-        _check(0 < self.lr < 1, "lr", self.lr, "a number inside (0, 1)")
-        _check(_is_whole(self.warmup, 0), "warmup", self.warmup, "a whole number of at least 0")
-        _check(0 <= self.weight_decay < 1, "weight-decay", self.weight_decay, "a number of at least 0 and below 1")
-        _check(math.isfinite(self.clip) and self.clip >= 0, "clip", self.clip, "a number of at least 0")
-        _check(0 <= self.ema < 1, "ema", self.ema, "a share of the run of at least 0 and below 1")
-        _check(0 <= self.label_drop <= 1, "label-drop", self.label_drop, "a share of 0 to 1")
-        _check(_is_whole(self.seed, 0) and self.seed < 2**63, "seed", self.seed, "a whole number of 0 to 2^63 - 1")
+        _within(self, batch_size=ranges.BATCH, accumulate=ranges.BATCH, seed=ranges.SEED, warmup=ranges.EVERY)
+        _within(self, lr=ranges.RATE, weight_decay=ranges.PART, ema=ranges.PART, label_drop=ranges.SHARE)
+        _within(self, gamma=ranges.GAMMA, clip=ranges.CLIP)
+        if self.accumulate > self.batch_size:
+            raise UsageError(
+                f"--accumulate {self.accumulate} is larger than --batch-size {self.batch_size}",
+                "A batch is split into at most as many parts as it has images.",
+            )
 
     @property
     def needs_bound(self) -> bool:
@@ -504,10 +516,7 @@ class Budget:
     def __post_init__(self) -> None:
         given = [f"--{f.name}" for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
         _check(len(given) == 1, "budget", " and ".join(given) or "missing", "one of --epochs, --steps, --minutes")
-        for what, count in (("epochs", self.epochs), ("steps", self.steps)):
-            _check(count is None or _is_whole(count, 1), what, count, "a whole number of at least 1")
-        fine = self.minutes is None or 0 < self.minutes < math.inf
-        _check(fine, "minutes", self.minutes, "a number above 0")
+        _within(self, epochs=ranges.TRAINED, steps=ranges.TRAINED, minutes=ranges.MINUTES)
 
     def total_steps(self, steps_per_epoch: int) -> int | None:
         """Steps of the whole run; None while only its minutes are known."""
@@ -575,20 +584,15 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
-        wholes = (("limit", self.limit), ("image-size", self.image_size), ("save-steps", self.save_steps))
-        for what, count in wholes:
-            _check(count is None or _is_whole(count, 1), what, count, "a whole number of at least 1")
+        _within(self, limit=ranges.IMAGES, image_size=ranges.SIDE, save_every=ranges.MINUTES)
+        _within(self, save_steps=ranges.TRAINED, keep=ranges.EVERY, sample_every=ranges.EVERY, eval_every=ranges.EVERY)
         if self.precision not in get_args(Precision):
             raise unknown_name("precision", self.precision, get_args(Precision))
         if self.on_bad_image not in get_args(OnBadImage):
             raise unknown_name("way with bad images", self.on_bad_image, get_args(OnBadImage))
         if self.image_size is not None:
             network_for(self.preset, (1, self.image_size, self.image_size), 0)  # refused before anything is read
-        _check(0 < self.save_every < math.inf, "save-every", self.save_every, "minutes, above 0")
-        _check(_is_whole(self.keep, 0), "keep", self.keep, "a whole number of at least 0")
         self.schedule.check_target(self.train.target)
-        for what, count in (("sample-every", self.sample_every), ("eval-every", self.eval_every)):
-            _check(_is_whole(count, 0), what, count, "a whole number of at least 0")
 
 
 # --- to and from JSON -----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from ddpm_cli.config import NoiseKind, Process
 from ddpm_cli.errors import UsageError
 from ddpm_cli.forward import posterior, q_sample, transition
 from ddpm_cli.pixels import Pixels, from_uint8
+from ddpm_cli.ranges import Range, shown
 from ddpm_cli.schedule import Floats, Level, Schedule, one_by_one
 from ddpm_cli.seeds import generator
 
@@ -83,12 +84,11 @@ def marks(text: str, timesteps: int) -> list[Mark]:
     for word in (word.strip() for word in text.split(",")):
         percent = word.endswith("%")
         try:
-            value = float(word.removesuffix("%"))
+            value = Range(0, 100 if percent else timesteps, whole=False).read(word.removesuffix("%"))
         except ValueError:
             hint = "Levels or percentages with commas between them: --at 0,25%,500"
-            raise UsageError(f"{word!r} is no level", hint) from None
-        if not 0 <= value <= (100 if percent else timesteps):
-            raise UsageError(f"level {word} is out of range, expected 0 to {timesteps}, or 0% to 100%")
+            message = f"--at contains {shown(word)}, expected levels of 0 to {timesteps}, or 0% to 100%"
+            raise UsageError(message, hint) from None
         t = value
         if percent:
             t = float(max(math.floor(value * timesteps / 100 + 0.5), 1 if value > 0 else 0))

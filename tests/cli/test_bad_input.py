@@ -84,7 +84,7 @@ def test_a_model_that_is_no_model_is_4(refused: Any, cwd: Path) -> None:
 @pytest.mark.parametrize("beta", ["0", "1", "-0.1", "1.5", "nan"])
 @pytest.mark.parametrize("option", ["--beta-start", "--beta-end"])
 def test_a_beta_outside_0_and_1_is_2(refused: Any, option: str, beta: str) -> None:
-    refused(["schedule", "show", "--kind", "linear", option, beta], 2, option.removeprefix("--"), "(0, 1)")
+    refused(["schedule", "show", "--kind", "linear", option, beta], 2, option.removeprefix("--"), "more than 0 and less than 1")
 
 
 @pytest.mark.parametrize(
@@ -256,3 +256,43 @@ def test_a_model_in_the_settings_that_is_no_name_leaves_the_list_as_it_is(ddpm: 
     home.mkdir()
     (home / "config.toml").write_text(f"[sample]\nmodel = {value}\n")
     assert ddpm("models", "list", "--json").code in (0, 2)
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+
+def numeric_options() -> list[tuple[tuple[str, ...], str]]:
+    """Every option of every command that takes one number: the words of the command, and the option."""
+    import typer
+
+    from ddpm_cli.cli import app
+
+    def below(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+        for option in getattr(command, "params", []):
+            if option.type_descriptor.annotation in (int, float):
+                yield words, max(option.opts, key=len)
+        for name, each in getattr(command, "commands", {}).items():
+            yield from below(each, (*words, name))
+
+    return list(below(typer.main.get_command(app), ()))
+
+
+NUMERIC = numeric_options()
+
+
+def test_there_are_numeric_options() -> None:
+    assert {(("sample",), "--steps"), (("train",), "--lr"), (("edit", "vary"), "--strength")} <= set(NUMERIC)
+    assert len(NUMERIC) > 60
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "-1e400", "9" * 25, "9" * 5000, "x", "", "0x1"])
+def test_a_number_that_no_option_takes_is_refused_in_one_form(ddpm: Any, value: str) -> None:
+    for words, option in NUMERIC:
+        found = ddpm(*words, f"{option}={value}")
+        found.refused(2)
+        sentence = found.err.splitlines()[-2]
+        begin = f"ddpm: {option} is "
+        assert sentence.startswith(begin), (words, sentence)
+        assert value[:20] in sentence, (words, sentence)
+        assert ", expected " in sentence, (words, sentence)
+        assert len(sentence) < 200

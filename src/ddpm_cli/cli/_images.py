@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ddpm_cli import ranges
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output
 from ddpm_cli.config import OnBadImage, Shape
@@ -48,7 +49,7 @@ class Source:
         """The images, each at the size that ``fit`` gives it."""
         from ddpm_cli.data import pictures
 
-        numbers = None if self.index is None else [whole(word, "index") for word in self.index.split(",")]
+        numbers = None if self.index is None else [whole(word, "--index") for word in self.index.split(",")]
         if self.image == "-":
             content = o.from_stdin("an image", f"cat photo.jpg | {self.command} -")
             return pictures.from_bytes(content, fit, numbers)
@@ -101,14 +102,19 @@ def refuse_two_sources(context: typer.Context, image: str | None) -> None:
 
 
 def whole(word: str, what: str) -> int:
-    """A whole number of at least 0 that somebody typed.
+    """The number of an image or a pixel, one of several in an option.
+
+    Args:
+        word: as typed.
+        what: the option.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a whole number, or out of range.
     """
-    if not word.strip().isdecimal():
-        raise UsageError(f"{what} is {word!r}, expected a whole number of at least 0")
-    return int(word)
+    try:
+        return int(ranges.INDEX.read(word))
+    except ValueError as error:
+        raise UsageError(f"{what} {error}") from None
 
 
 def _to_shape(shape: Shape, crop: bool) -> "Fit":

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from ddpm_cli import documents, files, paths
+from ddpm_cli import documents, files, paths, ranges
 from ddpm_cli.config import SAMPLERS, SamplerConfig
 from ddpm_cli.config import Device as DeviceName
 from ddpm_cli.config import Kind as KindName
@@ -221,6 +221,34 @@ def file_option(text: str) -> Any:
     return typer.Option(metavar="FILE", parser=path_of, help=text)
 
 
+class OutOfRange(typer.BadParameter):
+    """A value that an option does not accept, with a message that continues after the name of the option."""
+
+    def format_message(self) -> str:
+        return f"{given_as(self.ctx, self.param)} {self.message}"
+
+
+def given_as(context: Any, parameter: Any) -> str:
+    """The name under which a value was given: "--seed", or "seed in the settings"."""
+    option = max(parameter.opts, key=len)
+    source = context.get_parameter_source(parameter.name)
+    if source is not None and source.name == "DEFAULT_MAP":
+        return f"{option.lstrip('-')} in the settings"
+    return str(option)
+
+
+def number(allowed: ranges.Range, *names: str, help: str, metavar: str = "N") -> Any:  # noqa: A002  # as Typer calls it
+    """An option that takes a number inside a range."""
+
+    def parse(value: object) -> float:
+        try:
+            return allowed.read(value)
+        except ValueError as error:
+            raise OutOfRange(str(error)) from None
+
+    return typer.Option(*names, parser=parse, metavar=metavar, help=help)
+
+
 def _default_steps() -> str:
     """The steps of every sampler: "T for ddpm, 50 for ddim, 10 for heun, else 20"."""
     usual = Counter(steps for steps, *_ in SAMPLERS.values()).most_common(1)[0][0]
@@ -246,20 +274,21 @@ Precision = Annotated[
     PrecisionName,
     typer.Option(help="What the network computes in; auto: bf16 where the hardware is fast in it, else float32."),
 ]
-Seed = Annotated[
-    int | None, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Of everything drawn.  [default: random, printed]")
-]
+Seed = Annotated[int | None, number(ranges.SEED, help="Of everything drawn.  [default: random, printed]")]
 Kind = Annotated[KindName, typer.Option(help="Noise schedule.")]
 Schedule = Annotated[KindName, typer.Option(help="Noise schedule.", callback=_refuse_custom)]
-Timesteps = Annotated[int, typer.Option(min=1, metavar="T", help="Number of noising steps.")]
+Timesteps = Annotated[int, number(ranges.TIMESTEPS, metavar="T", help="Number of noising steps.")]
 BetaStart = Annotated[
     float | None,
-    typer.Option(
-        metavar="X", help="First beta, inside (0, 1); of constant, every beta.  [default: the kind's own, times 1000/T]"
+    number(
+        ranges.BETA,
+        metavar="X",
+        help="First beta, inside (0, 1); of constant, every beta.  [default: the kind's own, times 1000/T]",
     ),
 ]
 BetaEnd = Annotated[
-    float | None, typer.Option(metavar="X", help="Last beta, inside (0, 1).  [default: the kind's own, times 1000/T]")
+    float | None,
+    number(ranges.BETA, metavar="X", help="Last beta, inside (0, 1).  [default: the kind's own, times 1000/T]"),
 ]
 ZeroTerminal = Annotated[
     bool,
@@ -280,11 +309,13 @@ Weights = Annotated[
     Literal["ema", "raw"] | None, typer.Option(help="Averaged or raw weights.  [default: ema where there]")
 ]
 Sampler = Annotated[SamplerName | None, typer.Option(help=f"Method.  [default: the model's, {SamplerConfig.name}]")]
-Steps = Annotated[int | None, typer.Option(min=1, metavar="N", help=f"Steps.  [default: {_default_steps()}]")]
+Steps = Annotated[int | None, number(ranges.STEPS, help=f"Steps.  [default: {_default_steps()}]")]
 Guidance = Annotated[
     float | None,
-    typer.Option(
-        metavar="X", help=f"Classifier-free guidance, 1: off.  [default: the model's, {SamplerConfig.guidance:g}]"
+    number(
+        ranges.GUIDANCE,
+        metavar="X",
+        help=f"Classifier-free guidance, 1: off.  [default: the model's, {SamplerConfig.guidance:g}]",
     ),
 ]
 Guide = Annotated[
@@ -297,9 +328,8 @@ Guide = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
+    number(
+        ranges.BATCH,
         help="Images that walk together; changes memory, not images.  [default: 64, on a GPU 1024]",
     ),
 ]

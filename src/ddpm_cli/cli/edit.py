@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm_cli import paths
+from ddpm_cli import paths, ranges
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._edits import Job
 from ddpm_cli.cli._images import whole
@@ -53,9 +53,13 @@ Label = Annotated[
 ]
 Strength = Annotated[
     float,
-    typer.Option(metavar="X", help="How far the images are noised, as a share of T: above 0, up to 1 (all new)."),
+    o.number(
+        ranges.STRENGTH,
+        metavar="X",
+        help="How far the images are noised, as a share of T: above 0, up to 1 (all new).",
+    ),
 ]
-Frames = Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="Images on a way, both ends included.")]
+Frames = Annotated[int, o.number(ranges.FRAMES, help="Images on a way, both ends included.")]
 
 
 def _shared(
@@ -100,9 +104,7 @@ def vary(
     dataset: Dataset = None,
     index: Index = None,
     strength: Strength = STRENGTH,
-    number: Annotated[
-        int, typer.Option("--number", "-n", min=1, metavar="N", help="Variations of each image.")
-    ] = VARIATIONS,
+    number: Annotated[int, o.number(ranges.IMAGES, "--number", "-n", help="Variations of each image.")] = VARIATIONS,
     label: Label = None,
     output: Result = "varied.png",
     **_: Any,
@@ -146,14 +148,10 @@ def inpaint(
             help=f"What to paint anew: white in this picture, or {', '.join(MASKS)}.",
         ),
     ] = "bottom",
-    number: Annotated[
-        int, typer.Option("--number", "-n", min=1, metavar="N", help="Results for each image.")
-    ] = VARIATIONS,
+    number: Annotated[int, o.number(ranges.IMAGES, "--number", "-n", help="Results for each image.")] = VARIATIONS,
     rounds: Annotated[
         int,
-        typer.Option(
-            min=1, max=100, metavar="N", help="Times each step is made, so that new and old fit; 1: once, and fast."
-        ),
+        o.number(ranges.ROUNDS, help="Times each step is made, so that new and old fit; 1: once, and fast."),
     ] = INPAINT_ROUNDS,
     label: Label = None,
     output: Result = "inpainted.png",
@@ -263,10 +261,8 @@ def morph(
             "[required]",
         ),
     ] = None,
-    number: Annotated[
-        int, typer.Option("--number", "-n", min=1, metavar="N", help="How many images of the seed.")
-    ] = ROWS,
-    first: Annotated[int, typer.Option(min=0, metavar="K", help="Start at image K of the seed.")] = 0,
+    number: Annotated[int, o.number(ranges.IMAGES, "--number", "-n", help="How many images of the seed.")] = ROWS,
+    first: Annotated[int, o.number(ranges.FIRST, metavar="K", help="Start at image K of the seed.")] = 0,
     strength: Strength = 1.0,
     frames: Frames = FRAMES,
     output: Result = "morphed.png",

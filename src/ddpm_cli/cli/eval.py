@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ddpm_cli import files, paths
+from ddpm_cli import files, paths, ranges
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli import _sweep
 from ddpm_cli.cli._models import guide as guide_of
@@ -51,8 +51,8 @@ def evaluate(
     ] = None,
     number: Annotated[
         int | None,
-        typer.Option(
-            "--number", "-n", min=1, metavar="N", help=f"How many images to judge.  [default: {NUMBER}; of files, all]"
+        o.number(
+            ranges.IMAGES, "--number", "-n", help=f"How many images to judge.  [default: {NUMBER}; of files, all]"
         ),
     ] = None,
     reference: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 import typer
 
-from ddpm_cli import __version__, files
+from ddpm_cli import __version__, files, ranges
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._images import Source, refuse_two_sources, whole
 from ddpm_cli.cli._models import named
@@ -97,9 +97,8 @@ def noise(
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
+        o.number(
+            ranges.SIDE,
             help="Bring images to squares of this side, in pixels.  [default: their own size; "
             f"side by side, the longer side {LARGEST} at most]",
         ),
@@ -446,7 +445,7 @@ def _pixel(text: str | None, shape: Shape) -> tuple[int, int]:
     words = text.split(",")
     if len(words) != 2:
         raise UsageError(f"pixel is {text!r}, expected ROW,COLUMN", f"The centre is {height // 2},{width // 2}.")
-    row, column = (whole(word, "pixel") for word in words)
+    row, column = (whole(word, "--pixel") for word in words)
     if row >= height or column >= width:
         raise UsageError(f"pixel {text} is out of range, expected rows of 0 to {height - 1}, columns to {width - 1}")
     return row, column

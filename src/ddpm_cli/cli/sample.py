@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm_cli import files, paths
+from ddpm_cli import files, paths, ranges
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._models import guide as guide_of
 from ddpm_cli.cli._models import named, with_id
@@ -30,8 +30,8 @@ STRONG = 10.0  # guidance beyond which half of the shipped model's digits are no
 def sample(
     context: typer.Context,
     model: o.Model = None,
-    number: Annotated[int, typer.Option("--number", "-n", min=1, metavar="N", help="How many images.")] = 64,
-    first: Annotated[int, typer.Option(min=0, metavar="K", help="Start at image K of the seed.")] = 0,
+    number: Annotated[int, o.number(ranges.IMAGES, "--number", "-n", help="How many images.")] = 64,
+    first: Annotated[int, o.number(ranges.FIRST, metavar="K", help="Start at image K of the seed.")] = 0,
     output: Annotated[
         str,
         typer.Option(
@@ -52,7 +52,8 @@ def sample(
     guide: o.Guide = None,
     rescale: Annotated[
         float | None,
-        typer.Option(
+        o.number(
+            ranges.SHARE,
             "--guidance-rescale",
             metavar="X",
             help="Bring guided images back to the contrast they have unguided: 0 not, 1 wholly.  [default: 0]",
@@ -67,7 +68,8 @@ def sample(
     sampler: o.Sampler = None,
     steps: o.Steps = None,
     eta: Annotated[
-        float | None, typer.Option(metavar="X", help="Of ddim: 0 deterministic to 1 ancestral.  [default: 0]")
+        float | None,
+        o.number(ranges.SHARE, metavar="X", help="Of ddim: 0 deterministic to 1 ancestral.  [default: 0]"),
     ] = None,
     variance: Annotated[
         Variance | None,
@@ -84,7 +86,8 @@ def sample(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(
+        o.number(
+            ranges.THRESHOLD,
             metavar="P",
             help="Where clipping, let a share P of the pixels, 0.995 say, stay in [-1, 1], and scale by the rest.  "
             "[default: clip all]",
@@ -202,11 +205,12 @@ def _check_apart(output: str, trajectory: Path | None, animate: Path | None) -> 
 
 
 def _levels(text: str) -> tuple[float, float]:
-    low, _, high = text.partition("-")
     try:
-        return float(low), float(high)
+        low, high = (ranges.LEVEL.read(word) for word in text.split("-"))
     except ValueError:
-        raise UsageError(f"--guidance-interval is {text!r}, expected two levels t: 100-700") from None
+        found = ranges.shown(text)
+        raise UsageError(f"--guidance-interval is {found}, expected two levels t, for example 100-700") from None
+    return low, high
 
 
 # What a picture says of itself, and nobody else may say beside it.

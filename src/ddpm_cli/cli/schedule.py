@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ddpm_cli import documents
+from ddpm_cli import documents, ranges
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output
 from ddpm_cli.config import BETA_RANGES, SCHEDULES, Kind, ScheduleConfig
@@ -32,12 +32,12 @@ PERCENT = (0, 5, 10, 25, 50, 75, 90, 100)  # of T: where schedules are compared 
 OWNERS: dict[str, Kind] = {"offset": "cosine", "start": "sigmoid", "end": "sigmoid", "tau": "sigmoid"}
 
 MaxBeta = Annotated[
-    float, typer.Option(metavar="X", help="No beta made from abars, or scaled, exceeds it; inside (0, 1).")
+    float, o.number(ranges.BETA, metavar="X", help="No beta made from abars, or scaled, exceeds it; inside (0, 1).")
 ]
-Offset = Annotated[float, typer.Option(metavar="X", help="s of cosine, at least 0.")]
-Start = Annotated[float, typer.Option(metavar="X", help="Where sigmoid starts, below --end.")]
-End = Annotated[float, typer.Option(metavar="X", help="Where sigmoid ends.")]
-Tau = Annotated[float, typer.Option(metavar="X", help="Temperature of sigmoid, above 0.")]
+Offset = Annotated[float, o.number(ranges.OFFSET, metavar="X", help="s of cosine, at least 0.")]
+Start = Annotated[float, o.number(ranges.SIGMOID, metavar="X", help="Where sigmoid starts, below --end.")]
+End = Annotated[float, o.number(ranges.SIGMOID, metavar="X", help="Where sigmoid ends.")]
+Tau = Annotated[float, o.number(ranges.TAU, metavar="X", help="Temperature of sigmoid, above 0.")]
 FromFile = Annotated[
     Path | None,
     typer.Option(
@@ -150,7 +150,9 @@ def compare(
     ] = None,
     timesteps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="T", help="Number of noising steps.  [default: that of --from-file, else 1000]"),
+        o.number(
+            ranges.TIMESTEPS, metavar="T", help="Number of noising steps.  [default: that of --from-file, else 1000]"
+        ),
     ] = None,
     output: Annotated[
         Path | None, o.output("A .png, .svg, .csv or .json file, or - for PNG on stdout.  [default: compare here]")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm_cli import files, paths
+from ddpm_cli import files, paths, ranges
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output, duration
 from ddpm_cli.config import (
@@ -44,11 +44,9 @@ def train(
     context: typer.Context,
     dataset: o.Dataset = "mnist",
     data_dir: o.DataDir = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Train on so many images.  [default: all]")
-    ] = None,
+    limit: Annotated[int | None, o.number(ranges.IMAGES, help="Train on so many images.  [default: all]")] = None,
     image_size: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Bring images to this side, in pixels.  [default: their own]")
+        int | None, o.number(ranges.SIDE, help="Bring images to this side, in pixels.  [default: their own]")
     ] = None,
     on_bad_image: Annotated[
         OnBadImage,
@@ -88,53 +86,53 @@ def train(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help=f"Images a step.  [default: the recipe's, {TrainConfig.batch_size}]"),
+        o.number(ranges.BATCH, help=f"Images a step.  [default: the recipe's, {TrainConfig.batch_size}]"),
     ] = None,
     accumulate: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
+        o.number(
+            ranges.BATCH,
             help="Parts a batch is worked through in, for less memory.  "
             f"[default: the recipe's, {TrainConfig.accumulate}]",
         ),
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(metavar="X", help=f"Peak learning rate.  [default: the recipe's, {TrainConfig.lr:g}]"),
+        o.number(ranges.RATE, metavar="X", help=f"Peak learning rate.  [default: the recipe's, {TrainConfig.lr:g}]"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Budget: passes over the data.  [default: none]")
+        int | None, o.number(ranges.TRAINED, help="Budget: passes over the data.  [default: none]")
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Budget: optimizer steps.  [default: none]")
-    ] = None,
+    steps: Annotated[int | None, o.number(ranges.TRAINED, help="Budget: optimizer steps.  [default: none]")] = None,
     minutes: Annotated[
-        float | None, typer.Option(metavar="X", help="Budget: minutes.  [default: 10; recipe report: 50 epochs]")
+        float | None,
+        o.number(ranges.MINUTES, metavar="X", help="Budget: minutes.  [default: 10; recipe report: 50 epochs]"),
     ] = None,
     ema: Annotated[
         float | None,
-        typer.Option(
+        o.number(
+            ranges.PART,
             metavar="X",
             help="Half-life of the averaged weights, as a share of the run; 0: none.  "
             f"[default: the recipe's, {TrainConfig.ema:g}]",
         ),
     ] = None,
-    save_every: Annotated[float, typer.Option(metavar="X", help="Minutes between saves.")] = RunConfig.save_every,
+    save_every: Annotated[
+        float, o.number(ranges.MINUTES, metavar="X", help="Minutes between saves.")
+    ] = RunConfig.save_every,
     save_steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Steps between saves, too.  [default: by time alone]")
+        int | None, o.number(ranges.TRAINED, help="Steps between saves, too.  [default: by time alone]")
     ] = None,
     keep: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Models of the last N saves to keep, in RUN/checkpoints.")
+        int, o.number(ranges.EVERY, help="Models of the last N saves to keep, in RUN/checkpoints.")
     ] = RunConfig.keep,
     sample_every: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Epochs between grids of samples; 0: at the end only.")
+        int, o.number(ranges.EVERY, help="Epochs between grids of samples; 0: at the end only.")
     ] = RunConfig.sample_every,
     eval_every: Annotated[
         int,
-        typer.Option(
-            min=0,
-            metavar="N",
+        o.number(
+            ranges.EVERY,
             help="Epochs between judgements of samples by their Fréchet distance from training images, which then tell "
             "the best model; 0: none, the validation loss does.",
         ),

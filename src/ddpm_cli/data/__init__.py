@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ddpm_cli.config import OnBadImage, Shape
+from ddpm_cli import ranges
+from ddpm_cli.config import OnBadImage, Shape, check_number
 from ddpm_cli.data import find, folder, resize, store
 from ddpm_cli.data.fetch import Progress
 from ddpm_cli.data.imageset import ImageSet, LeftOut
 from ddpm_cli.data.known import KNOWN, KnownSet, SourceFile, Split
-from ddpm_cli.errors import DataError, UsageError, unknown_name
+from ddpm_cli.errors import DataError, unknown_name
 
 __all__ = [
     "KNOWN",
@@ -29,8 +30,6 @@ __all__ = [
     "is_path",
     "load",
 ]
-
-LARGEST_SIDE = 4096  # pixels: no network takes larger images (ddpm_cli.config)
 
 
 def _silent(*_: object) -> None:
@@ -74,10 +73,8 @@ def load(
         DataError: missing or unreadable images, or files that are not what their checksums say.
         ResourceError: network down or forbidden; no torchvision where images need resizing; no room for so many.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit is {limit}, expected 1 or more")
-    if image_size is not None and not 1 <= image_size <= LARGEST_SIDE:
-        raise UsageError(f"--image-size is {image_size}, expected 1 to {LARGEST_SIDE}")
+    check_number("--limit", limit, ranges.IMAGES)
+    check_number("--image-size", image_size, ranges.SIDE)
     if name in KNOWN:
         channels, height, width = KNOWN[name].shape
         accept((channels, image_size or height, image_size or width))
