@@ -319,6 +319,54 @@ def test_a_held_folder_that_was_moved_or_deleted_is_not_written_to(
     assert not folder.exists() or (folder / "old").read_bytes() == b"theirs"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such locks there")
+@pytest.mark.parametrize("write", [write_bytes, lambda path, data: append_line(path, data.decode())])
+@pytest.mark.parametrize("where", ["file", "folder/file", "folder/deeper/file", "lost", "pipe"])
+def test_nothing_is_written_through_a_link_in_a_held_folder(
+    tmp_path: Path, where: str, write: Callable[[Path, bytes], None]
+) -> None:
+    """Nor waits it for the reader of a pipe."""
+    (tmp_path / "there" / "deeper").mkdir(parents=True)
+    for path in (tmp_path / "there" / "file", tmp_path / "there" / "deeper" / "file"):
+        path.write_bytes(b"theirs")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "file").symlink_to(tmp_path / "there" / "file")
+    (folder / "folder").symlink_to(tmp_path / "there")
+    (folder / "lost").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "pipe")
+    with held(folder), pytest.raises(ResourceError, match="link"):
+        write(folder / where, b"mine")
+    assert {path.read_bytes() for path in (tmp_path / "there").rglob("file")} == {b"theirs"}
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks there")
+def test_what_is_half_written_behind_a_link_stays(tmp_path: Path) -> None:
+    there = tmp_path / "there" / ".0123456789abcdef.tmp"
+    there.parent.mkdir()
+    there.write_bytes(b"theirs")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "samples").symlink_to(there.parent)
+    with held(tmp_path / "run"):
+        pass
+    assert there.exists()
+
+
+def test_a_folder_that_is_not_to_be_made_is_not(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="its folder is gone"), held(tmp_path / "run", make=False):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_line_leaves_the_other_names_of_a_file_alone(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "theirs", b"one\n")
+    os.link(tmp_path / "theirs", tmp_path / "mine")
+    append_line(tmp_path / "mine", "two")
+    assert (tmp_path / "mine").read_bytes() == b"one\ntwo\n"
+    assert (tmp_path / "theirs").read_bytes() == b"one\n"
+
+
 def test_the_names_of_new_folders_reach_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed = []
     monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -103,7 +104,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def append_line(path: Path, line: str) -> None:
     """Add a line of UTF-8 to the end of a file, the whole of it or nothing; made where there is none.
 
-    Half a line, which a killed process or a full disk has left at the end, is cut off first.
+    Half a line, which a killed process or a full disk has left at the end, is cut off first. A file that has further
+    names (hard links) is copied first, so that what these name stays as it is.
 
     Args:
         path: of the file.
@@ -112,6 +114,9 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         ResourceError: the disk is full, no permission, the folder is gone.
     """
+    with reported(path), contextlib.suppress(FileNotFoundError):
+        if path.stat().st_nlink > 1 and path.is_file():
+            write_bytes(path, path.read_bytes())
     with reported(path), path.open("a+b", buffering=0) as file:
         end = _end_of_lines(file) if file.seekable() else 0
         if file.seekable() and end != file.seek(0, os.SEEK_END):
@@ -153,9 +158,16 @@ LINE = 4096  # bytes to look for the end of a line in
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and its parents, and bring their names to the disk."""
+    """Make a folder and its parents, and bring their names to the disk.
+
+    Raises:
+        FileNotFoundError: one of them is held by this process and gone.
+    """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    if any(each.absolute() in _held.values() for each in missing):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for made in reversed(missing or [folder]):
+        made.mkdir(exist_ok=True)
     for made in missing:
         _flush_folder(made.parent)
 
@@ -176,20 +188,26 @@ _held: dict[int, Path] = {}  # of this process: handle -> folder
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep a folder to this process while the block runs; it is made where there is none.
+def held(folder: Path, make: bool = True) -> Iterator[None]:
+    """Keep a folder to this process while the block runs.
 
     The system lets go of it when the process ends, however it ends, so no lock is ever left behind: a file that looks
     like one means nothing. Processes forked meanwhile hold nothing. Where a system or a file system has no such locks,
     nothing is held. Files that killed processes left half-written in the folder, or right below it, are removed.
 
-    While it is held, writing into it is refused if another folder, or none, has come to be at its place.
+    While it is held, writing into it is refused if another folder, or none, has come to be at its place, and wherever
+    it would go through a link.
+
+    Args:
+        folder: the folder.
+        make: whether to create it if it does not exist.
 
     Raises:
-        ResourceError: another process holds it, or it cannot be made.
+        ResourceError: another process holds it, it cannot be made, or it is not to be made and does not exist.
     """
-    with reported(folder):
-        _make_folder(folder)
+    if make:
+        with reported(folder):
+            _make_folder(folder)
     if os.name == "nt":  # a folder cannot be opened there
         yield
         return
@@ -237,29 +255,55 @@ TEMPORARY = f".{'[0-9a-f]' * 16}.tmp"  # as replacing() names them
 
 
 def _sweep(folder: Path) -> None:
-    """Remove temporary files whose processes are gone, in a folder and in those right below it."""
-    for path in (*folder.glob(TEMPORARY), *folder.glob(f"*/{TEMPORARY}")):
+    """Remove temporary files whose processes are gone, in a folder and in those right below it; links are not
+    followed."""
+    below = [each for each in folder.glob("*/") if not each.is_symlink()]
+    for path in (path for each in (folder, *below) for path in each.glob(TEMPORARY) if not path.is_symlink()):
         with contextlib.suppress(OSError), path.open("r+b") as file:
             if _lock(file.fileno()):
                 path.unlink()
 
 
 def _check_held(path: Path) -> None:
-    """Refuse to write into a folder that took the place of one that is held.
+    """Refuse to write into a folder that took the place of one that is held, and through a link in one that is.
 
     Raises:
-        ResourceError: a folder that is held was moved or deleted.
+        ResourceError: a folder that is held was moved or deleted, or the path leads out of it.
     """
     for handle, folder in _held.items():
-        if folder not in (path.absolute(), *path.absolute().parents):
+        between = [path.absolute(), *path.absolute().parents]
+        if folder not in between:
             continue
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if os.path.samestat(os.fstat(handle), folder.stat()):
+                for part in between[: between.index(folder)]:
+                    _check_own(part)
                 continue
         raise ResourceError(
             f"cannot write {path}: its folder was moved or deleted meanwhile",
             "What was saved before is in the folder, wherever it is now.",
         )
+
+
+def _check_own(path: Path) -> None:
+    """Refuse a path in a folder that is held unless a regular file, a folder or nothing is there.
+
+    Raises:
+        ResourceError: it is a link, a pipe or a device.
+    """
+    if not is_own(path):
+        raise ResourceError(
+            f"cannot write {path}: it is a link, a pipe or a device", "Replace it with a regular file or folder."
+        )
+
+
+def is_own(path: Path) -> bool:
+    """Whether what is at a path is a regular file, a folder, or nothing: no link, no pipe, no device."""
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def check_place(path: Path, may_be_folder: bool = False) -> None:

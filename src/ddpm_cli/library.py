@@ -109,7 +109,7 @@ def known() -> Iterator[Found]:
     """Every model that has a name, in the order in which names are looked up: saved, runs (newest first), shipped."""
     for path in sorted(paths.models().glob("*.safetensors")):
         yield Found(path.stem, path, "saved")
-    for path in sorted(paths.runs().glob("*/model.safetensors"), key=lambda p: changed(p) or 0, reverse=True):
+    for path in sorted(paths.runs().glob(f"*/{paths.MODEL}"), key=lambda p: changed(p) or 0, reverse=True):
         yield Found(path.parent.name, path, "run")
     for path in sorted((paths.shipped() / "weights").glob("*.safetensors")):
         yield Found(path.stem, path, "shipped")
@@ -132,7 +132,7 @@ def find(model: str | None) -> Found:
     if not model:
         raise ModelError("the name of the model is empty", "What there is: ddpm models list")
     if is_run(path):
-        return Found(path.name, path / "model.safetensors", "run")
+        return Found(path.name, path / paths.MODEL, "run")
     if "/" in model or "\\" in model or path.suffix == ".safetensors":
         if is_folder(path):
             raise ModelError(f"{model} is a folder without a run in it", "Name a run folder or a .safetensors file.")
@@ -202,7 +202,7 @@ def find_run(run: str, say: Callable[[str], None] = lambda _: None) -> Path:
 
 def _latest(say: Callable[[str], None]) -> Path:
     """The newest run that can be gone on with, as far as its config tells."""
-    found = sorted(paths.runs().glob("*/config.json"), key=lambda p: changed(p) or 0, reverse=True)
+    found = sorted(paths.runs().glob(f"*/{paths.CONFIG}"), key=lambda p: changed(p) or 0, reverse=True)
     for path in found:
         try:
             run_config(path.parent)
@@ -220,7 +220,7 @@ def run_config(folder: Path) -> RunConfig:
     Raises:
         ModelError: there is none, or it cannot be read.
     """
-    path = folder / "config.json"
+    path = folder / paths.CONFIG
     try:
         values = documents.read(path)
     except (OSError, ValueError) as error:
@@ -267,7 +267,23 @@ def is_folder(path: Path) -> bool:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run, finished or not."""
-    return is_folder(folder) and ((folder / "config.json").is_file() or (folder / "model.safetensors").is_file())
+    return is_folder(folder) and ((folder / paths.CONFIG).is_file() or (folder / paths.MODEL).is_file())
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a run folder in which a link, a pipe or a device stands for something that a run writes or deletes.
+
+    Raises:
+        ModelError: there is one.
+    """
+    folders = [folder / name for name in (paths.SAMPLES, paths.EARLIER) if files.is_own(folder / name)]
+    inside = (path for each in folders for path in each.glob("*"))
+    for path in (*(folder / name for name in paths.OF_RUN), *inside):
+        if not files.is_own(path):
+            raise ModelError(
+                f"{path} is a link, a pipe or a device; a run folder holds regular files and folders only",
+                "Replace it with the file or folder itself, or start a new run.",
+            )
 
 
 def check_name(name: str) -> str:

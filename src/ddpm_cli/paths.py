@@ -51,3 +51,12 @@ def config_file() -> Path:
 def shipped() -> Path:
     """The folder of the installed package, which holds MNIST and the shipped weights."""
     return Path(__file__).parent
+
+
+# --- a run folder ---
+
+CONFIG, STATE, MODEL, BEST = "config.json", "state.safetensors", "model.safetensors", "best.safetensors"
+METRICS, LOG, LEFT_OUT, LOSS = "metrics.jsonl", "train.log", "left-out.jsonl", "loss.png"
+SAMPLES, EARLIER = "samples", "checkpoints"  # folders
+OF_RUN = (CONFIG, STATE, MODEL, BEST, METRICS, LOG, LEFT_OUT, LOSS, SAMPLES, EARLIER)
+"""Every name that a run writes in its folder."""

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ddpm_cli import checkpoint, files, machine
+from ddpm_cli import checkpoint, files, machine, paths
 from ddpm_cli.config import RECIPES, Budget, Device, Precision, RunConfig, ScheduleConfig
 from ddpm_cli.diagnosis import Finding, guarded
 from ddpm_cli.errors import ResourceError, UsageError
@@ -233,7 +233,7 @@ def _kill(folder: Path, device: torch.device) -> int | None:
     Raises:
         ResourceError: it ended by itself, without a save.
     """
-    state, said = folder / saves.STATE, folder / "stderr.txt"
+    state, said = folder / paths.STATE, folder / "stderr.txt"
     words = ["-m", "ddpm_cli", "train", "--resume", str(folder), "--device", device.type, "--offline", "--quiet"]
     # This very package, whatever else is installed; and nothing from the current folder, where a torch.py may lie.
     search = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from ddpm_cli import paths
+
 FILES = {"config.json", "metrics.jsonl", "train.log", "model.safetensors", "state.safetensors", "loss.png"}
 FILES |= {"best.safetensors"}
 
@@ -397,3 +399,166 @@ def test_images_that_were_moved_are_asked_for(ddpm: Any, quick: tuple[str, ...],
     ddpm(*quick, "--dataset", place, "--steps", 1, "-o", tmp_path / "run").done()
     place.rename(tmp_path / "elsewhere")
     ddpm("train", "--resume", tmp_path / "run", "--steps", 2).refused(3, "there is no folder", "config.json")
+
+
+# --- folders that hold something else ---
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+@pytest.mark.parametrize("name", paths.OF_RUN)
+def test_a_run_with_a_link_in_it_is_not_resumed(
+    ddpm: Any, trained: Path, quick: tuple[str, ...], tmp_path: Path, name: str
+) -> None:
+    """Whoever made the folder could choose what is appended to, overwritten and deleted elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if (trained / name).exists():
+        (trained / name).rename(elsewhere / name)
+    elif name in (paths.SAMPLES, paths.EARLIER):
+        (elsewhere / name).mkdir()
+        (elsewhere / name / "step-0000009.safetensors").write_bytes(b"mine")
+        (elsewhere / name / ".0123456789abcdef.tmp").write_bytes(b"mine")
+    (trained / name).symlink_to(elsewhere / name)
+    before = contents(elsewhere)
+    result = ddpm("train", "--resume", trained, "--steps", 5)
+    result.refused(4, str(trained / name), "link")
+    assert contents(elsewhere) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+@pytest.mark.parametrize("name", ["samples/step-0000005.png", "checkpoints/step-0000009.safetensors"])
+def test_nor_is_one_with_a_link_deeper_in_it(
+    ddpm: Any, trained: Path, quick: tuple[str, ...], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "mine").write_bytes(b"mine")
+    (trained / name).parent.mkdir(exist_ok=True)
+    (trained / name).symlink_to(tmp_path / "mine")
+    ddpm("train", "--resume", trained, "--steps", 5).refused(4, str(trained / name), "link")
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes as files")
+def test_a_pipe_in_a_run_folder_is_not_waited_for(ddpm: Any, trained: Path, quick: tuple[str, ...]) -> None:
+    (trained / "train.log").unlink()
+    os.mkfifo(trained / "train.log")
+    ddpm("train", "--resume", trained, "--steps", 5).refused(4, str(trained / "train.log"))
+
+
+def test_a_second_name_of_the_log_stays_as_it_is(
+    ddpm: Any, trained: Path, quick: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A hard link is no link that can be seen; what is appended to goes into a file of the run's own."""
+    os.link(trained / "train.log", tmp_path / "mine")
+    before = (tmp_path / "mine").read_bytes()
+    ddpm("train", "--resume", trained, "--steps", 5).done()
+    assert (tmp_path / "mine").read_bytes() == before
+    assert (trained / "train.log").read_bytes().startswith(before)
+    assert len((trained / "train.log").read_bytes()) > len(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+def test_a_run_folder_behind_a_link_is_resumed(ddpm: Any, trained: Path, quick: tuple[str, ...], cwd: Path) -> None:
+    """For example one that was moved to another disk."""
+    (cwd / "moved").symlink_to(trained)
+    assert ddpm("train", "--resume", cwd / "moved", "--steps", 5, "--json").done().json["steps"] == 5
+
+
+@pytest.mark.parametrize("happens", ["moved", "deleted", "emptied", "replaced"])
+def test_a_run_that_goes_while_it_is_prepared_is_not_begun_again(
+    ddpm: Any, trained: Path, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, happens: str
+) -> None:
+    from ddpm_cli.runs import Run
+
+    prepare = Run.prepare
+
+    def and_then(run: Run) -> None:
+        prepare(run)
+        if happens == "deleted":
+            shutil.rmtree(trained)
+        elif happens == "emptied":
+            for path in trained.iterdir():
+                path.unlink() if path.is_file() else shutil.rmtree(path)
+        else:
+            trained.rename(trained.with_name("there"))
+            if happens == "replaced":
+                trained.mkdir()
+                (trained / "config.json").write_bytes((trained.with_name("there") / "config.json").read_bytes())
+
+    monkeypatch.setattr(Run, "prepare", and_then)
+    before = contents(trained)
+    result = ddpm("train", "--resume", trained, "--steps", 5)
+    assert result.code in (4, 6), result.err
+    result.refused(result.code, str(trained))
+    if happens in ("moved", "deleted"):
+        assert not trained.exists()
+    else:
+        assert [path.name for path in trained.iterdir()] == (["config.json"] if happens == "replaced" else [])
+    if happens in ("moved", "replaced"):
+        there = trained.with_name("there")
+        assert contents(there) == {key.replace(str(trained), str(there)): value for key, value in before.items()}
+
+
+def test_a_run_is_held_while_it_is_prepared(
+    ddpm: Any, trained: Path, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddpm_cli import library
+    from ddpm_cli.errors import ResourceError
+    from ddpm_cli.runs import Run
+
+    prepare, refused = Run.prepare, []
+
+    def and_then(run: Run) -> None:
+        prepare(run)
+        try:
+            library.remove(trained)
+        except ResourceError as error:
+            refused.append(error.message)
+
+    monkeypatch.setattr(Run, "prepare", and_then)
+    ddpm("train", "--resume", trained, "--steps", 5).done()
+    assert len(refused) == 1
+    assert "another process" in refused[0]
+    ddpm("train", "--resume", trained, "--steps", 6, "--dry-run").refused(4, str(trained))  # which holds nothing
+    assert len(refused) == 1
+    assert not trained.exists()
+
+
+@pytest.mark.parametrize("name", paths.OF_RUN)
+def test_a_new_run_is_not_begun_where_it_would_replace_something(
+    ddpm: Any, quick: tuple[str, ...], cwd: Path, name: str
+) -> None:
+    (cwd / "mine").mkdir()
+    if name in (paths.SAMPLES, paths.EARLIER):
+        (cwd / "mine" / name).mkdir()
+        (cwd / "mine" / name / "step-0000001.safetensors").write_bytes(b"mine")
+    else:
+        (cwd / "mine" / name).write_bytes(b"mine")
+    before = contents(cwd)
+    ddpm(*quick, "--steps", 1, "--save-steps", 1, "--keep", 1, "-o", "mine").refused(2, str(cwd / "mine"))
+    assert contents(cwd) == before
+
+
+def test_a_new_run_may_lie_next_to_other_things(ddpm: Any, quick: tuple[str, ...], cwd: Path) -> None:
+    (cwd / "mine").mkdir()
+    (cwd / "mine" / "notes.txt").write_bytes(b"mine")
+    ddpm(*quick, "--steps", 1, "-o", "mine").done()
+    assert (cwd / "mine" / "notes.txt").read_bytes() == b"mine"
+
+
+def test_a_training_that_ends_before_its_first_file_can_be_begun_again(
+    ddpm: Any, quick: tuple[str, ...], cwd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was logged before, for example while compiling, is in the log of the run all the same."""
+    from ddpm_cli import machine
+
+    monkeypatch.setattr(machine, "lacks_compiler", lambda _: "C++")
+    with monkeypatch.context() as patch:
+        patch.setattr("ddpm_cli.runs.saves.write_config", lambda *_: 1 / 0)
+        assert ddpm(*quick, "--steps", 1, "--compile", "on", "-o", "run").code == 1
+    assert list((cwd / "run").iterdir()) == []
+    ddpm(*quick, "--steps", 1, "--compile", "on", "-o", "run").done()
+    assert "no C++ compiler" in (cwd / "run" / "train.log").read_text()

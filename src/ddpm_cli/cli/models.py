@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ddpm_cli import checkpoint, library
+from ddpm_cli import checkpoint, library, paths
 from ddpm_cli import config as settings
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.cli import _options as o
@@ -155,7 +155,7 @@ def _doomed(place: Path) -> str:
     """What is asked about: what it is, where, how large, how old."""
     if place.is_symlink():
         return f"the link {place}"
-    written = library.changed(place / "model.safetensors" if place.is_dir() else place)
+    written = library.changed(place / paths.MODEL if place.is_dir() else place)
     age = f", last saved {_age(written)} ago" if written is not None else ""
     return f"{'the run ' if place.is_dir() else ''}{place} ({file_size(library.size_on_disk(place))}{age})"
 

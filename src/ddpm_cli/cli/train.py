@@ -1,11 +1,12 @@
 """``ddpm train``: fit a denoiser, show how it goes, lose nothing."""
 
 import dataclasses
+import os
 import secrets
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -173,9 +174,14 @@ def train(
     out = Output(json, quiet, verbose)
     budget = o.one_of(context, epochs=epochs, steps=steps, minutes=minutes)
     if resume is not None:
+        from ddpm_cli import library
+
         _refuse_others(context)
         typed = {name: value for name, value in budget.items() if o.is_typed(context, name)}
-        folder, chosen = _saved(resume, typed, out)
+        folder = library.find_run(resume, out.note)
+        if not dry_run:  # which writes nothing, so that another process may be training meanwhile
+            context.with_resource(files.held(folder, make=False))  # to the end, and before anything in it is read
+        chosen = _saved(folder, typed)
     else:
         recipe = recipe or ("report" if preset == "report" else "default")
         fit: dict[str, Any] = {"target": target, "loss": loss, "times": times, "batch_size": batch_size}
@@ -234,12 +240,12 @@ def _refuse_others(context: typer.Context) -> None:
             )
 
 
-def _saved(name: str, budget: dict[str, Any], out: Output) -> tuple[Path, RunConfig]:
-    from ddpm_cli import library, runs
+def _saved(folder: Path, budget: dict[str, Any]) -> RunConfig:
+    from ddpm_cli import library
 
-    folder = library.find_run(name, out.note)
-    config = runs.load_config(folder)
-    return folder, dataclasses.replace(config, budget=Budget(**budget)) if budget else config
+    library.check_links(folder)
+    config = library.run_config(folder)
+    return dataclasses.replace(config, budget=Budget(**budget)) if budget else config
 
 
 def _new_folder(config: RunConfig, name: str | None, output: Path | None) -> Path:
@@ -255,16 +261,26 @@ def _new_folder(config: RunConfig, name: str | None, output: Path | None) -> Pat
         label = "".join(letters)[:LABEL] or "images"
         name = f"{label}-{config.preset}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = paths.runs() / library.check_name(name) if output is None else paths.absolute(output)
-    _refuse_second(folder)
-    files.check_place(folder / "config.json")
+    _check_new(folder)
+    files.check_place(folder / paths.CONFIG)
     return folder
 
 
-def _refuse_second(folder: Path) -> None:
+def _check_new(folder: Path) -> None:
+    """Refuse a folder in which a new run would replace or continue files of another.
+
+    Raises:
+        UsageError: it holds a run, or something that has the name of a file of a run.
+    """
     from ddpm_cli import library
 
     if library.is_run(folder):
         raise UsageError(f"{folder} already holds a run", f"Go on with it: ddpm train --resume {quote(str(folder))}")
+    for name in paths.OF_RUN:
+        if os.path.lexists(folder / name):
+            raise UsageError(
+                f"{folder} already contains {name}, which a run would write", "Choose another folder: -o DIR"
+            )
 
 
 def _prepared(
@@ -338,11 +354,11 @@ def _tell(run: "Run", restore: bool, out: Output) -> None:
 
 def _train(run: "Run", restore: bool, out: Output) -> None:
     begun = time.perf_counter()
-    with files.held(run.folder):
+    with nullcontext() if restore else files.held(run.folder):
         if restore:
             run.restore()
         else:
-            _refuse_second(run.folder)  # somebody may have been quicker
+            _check_new(run.folder)  # another process may have been quicker
         out.note(f"run {run.folder}")
         run.decide_compiling()
         try:

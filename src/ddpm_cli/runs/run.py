@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm_cli import __version__, checkpoint, config, data, features, files, machine, networks
+from ddpm_cli import __version__, checkpoint, config, data, features, files, library, machine, networks, paths
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import Compiling, RunConfig, TrainConfig
 from ddpm_cli.data import ImageSet
@@ -112,6 +112,7 @@ class Run:
     _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     _lines: list[tuple[int, int, float]] = field(default_factory=list)  # step, steps, their mean loss: of an epoch
     _waiting: list[float] = field(default_factory=list)  # losses since the last line
+    _unwritten: list[str] = field(default_factory=list)  # lines for train.log, before the run has a config
     _seconds: float = 0.0  # trained before this process began
     _begun: float | None = None  # when training did, by the clock
     _data_id: str | None = None  # the fingerprint of the data, once it was asked for
@@ -218,15 +219,15 @@ class Run:
 
     @property
     def model_path(self) -> Path:
-        return self.folder / saves.MODEL
+        return self.folder / paths.MODEL
 
     @property
     def state_path(self) -> Path:
-        return self.folder / saves.STATE
+        return self.folder / paths.STATE
 
     @property
     def metrics_path(self) -> Path:
-        return self.folder / "metrics.jsonl"
+        return self.folder / paths.METRICS
 
     def decide_compiling(self) -> None:
         """Compile the network if that was asked for or pays; to be called once, before training begins."""
@@ -261,7 +262,7 @@ class Run:
         saves.write_config(self.folder, self.config)
         if self.data.left_out:
             rows = (json.dumps(left._asdict()) + "\n" for left in self.data.left_out)
-            files.write_bytes(self.folder / "left-out.jsonl", "".join(rows).encode())
+            files.write_bytes(self.folder / paths.LEFT_OUT, "".join(rows).encode())
         self._write_log(self._circumstances())
         self._begun = self._saved = self._looked = time.perf_counter()
         losses: list[Tensor] = []
@@ -467,7 +468,7 @@ class Run:
         if self.best is None or self.best.weights is None:
             return
         about = {**self._training(), "step": self.best.step, self._chosen_by: self.best.score}
-        checkpoint.save(self.folder / saves.BEST, self.best.weights, replace(self.info, training=about))
+        checkpoint.save(self.folder / paths.BEST, self.best.weights, replace(self.info, training=about))
         self.best = self.best._replace(weights=None)
 
     def restore(self) -> None:
@@ -511,9 +512,13 @@ class Run:
             ModelError, UsageError: as :meth:`restore`.
         """
         if not self.state_path.exists():
+            if not library.is_run(self.folder):
+                raise ModelError(
+                    f"there is no run {self.folder} any more", "Name it where it is now, or start a new run."
+                )
             if self.model_path.exists():
                 raise ModelError(
-                    f"{self.folder} has a model and no state to go on from: {saves.STATE} is missing",
+                    f"{self.folder} has a model and no state to go on from: {paths.STATE} is missing",
                     "Put it back, or start a new run; ddpm sample can still draw from the model.",
                 )
             return None
@@ -562,7 +567,11 @@ class Run:
         self._write_log(text)
 
     def _write_log(self, text: str) -> None:
-        files.append_line(self.folder / "train.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
+        """Add a line to train.log, once there is a config: what ends before leaves no file that looks like a run."""
+        self._unwritten.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
+        while self._unwritten and (self.folder / paths.CONFIG).exists():
+            files.append_line(self.folder / paths.LOG, self._unwritten[0])
+            del self._unwritten[0]
 
     def _end_epoch(self, step: int, lr: float, pictures: bool) -> None:
         epoch, of = step / self.batches.steps_per_epoch, ""
@@ -586,7 +595,7 @@ class Run:
             # Whoever wants to leave does not wait for a picture.
             picture = pictures.samples(self.model(), count, lambda: self.stopped)
             if picture is not None:
-                files.write_bytes(self.folder / "samples" / f"step-{step:07}.png", picture)
+                files.write_bytes(self.folder / paths.SAMPLES / f"step-{step:07}.png", picture)
         except (DdpmError, OSError, RuntimeError, MemoryError) as error:
             self._log(f"no samples at step {step}: {error}")
 
@@ -612,6 +621,6 @@ class Run:
         try:
             picture = pictures.loss(records.read(self.metrics_path), self.batches.steps_per_epoch, title)
             if picture is not None:
-                files.write_bytes(self.folder / "loss.png", picture)
+                files.write_bytes(self.folder / paths.LOSS, picture)
         except (DdpmError, OSError, ValueError, LookupError, TypeError, ImportError) as error:
             self._log(f"no loss curve: {error}")

@@ -19,11 +19,8 @@ from ddpm_cli import checkpoint, config, files, library
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import RunConfig
 from ddpm_cli.errors import DdpmError, ModelError, UsageError
+from ddpm_cli.paths import BEST, CONFIG, EARLIER, MODEL, STATE
 
-CONFIG, STATE, MODEL, BEST, EARLIER = (
-    *("config.json", "state.safetensors", "model.safetensors", "best.safetensors"),
-    "checkpoints",
-)
 # What a config may say otherwise than the state: how long and how often, and what the fingerprint of the data covers.
 FREE = {"budget", "dataset", "limit", "image_size", "on_bad_image"}
 FREE |= {"save_every", "save_steps", "keep", "sample_every", "eval_every"}
