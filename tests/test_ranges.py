@@ -59,9 +59,7 @@ def test_a_number_inside_its_range_is_read(allowed: Range, value: object, number
 
 
 @pytest.mark.parametrize(("allowed", "value", "message"), OUTSIDE)
-def test_a_value_outside_its_range_is_named_with_what_is_expected(
-    allowed: Range, value: object, message: str
-) -> None:
+def test_a_value_outside_its_range_is_named_with_what_is_expected(allowed: Range, value: object, message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # its whole message is compared
         allowed.read(value)
     assert str(caught.value) == message

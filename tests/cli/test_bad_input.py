@@ -84,7 +84,12 @@ def test_a_model_that_is_no_model_is_4(refused: Any, cwd: Path) -> None:
 @pytest.mark.parametrize("beta", ["0", "1", "-0.1", "1.5", "nan"])
 @pytest.mark.parametrize("option", ["--beta-start", "--beta-end"])
 def test_a_beta_outside_0_and_1_is_2(refused: Any, option: str, beta: str) -> None:
-    refused(["schedule", "show", "--kind", "linear", option, beta], 2, option.removeprefix("--"), "more than 0 and less than 1")
+    refused(
+        ["schedule", "show", "--kind", "linear", option, beta],
+        2,
+        option.removeprefix("--"),
+        "more than 0 and less than 1",
+    )
 
 
 @pytest.mark.parametrize(

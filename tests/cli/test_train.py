@@ -408,11 +408,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
 @pytest.mark.parametrize("name", paths.OF_RUN)
-def test_a_run_with_a_link_in_it_is_not_resumed(
-    ddpm: Any, trained: Path, quick: tuple[str, ...], tmp_path: Path, name: str
-) -> None:
+def test_a_run_with_a_link_in_it_is_not_resumed(ddpm: Any, trained: Path, tmp_path: Path, name: str) -> None:
     """Whoever made the folder could choose what is appended to, overwritten and deleted elsewhere."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -429,11 +428,10 @@ def test_a_run_with_a_link_in_it_is_not_resumed(
     assert contents(elsewhere) == before
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
 @pytest.mark.parametrize("name", ["samples/step-0000005.png", "checkpoints/step-0000009.safetensors"])
-def test_nor_is_one_with_a_link_deeper_in_it(
-    ddpm: Any, trained: Path, quick: tuple[str, ...], tmp_path: Path, name: str
-) -> None:
+def test_nor_is_one_with_a_link_deeper_in_it(ddpm: Any, trained: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "mine").write_bytes(b"mine")
     (trained / name).parent.mkdir(exist_ok=True)
     (trained / name).symlink_to(tmp_path / "mine")
@@ -441,16 +439,16 @@ def test_nor_is_one_with_a_link_deeper_in_it(
     assert (tmp_path / "mine").read_bytes() == b"mine"
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes as files")
-def test_a_pipe_in_a_run_folder_is_not_waited_for(ddpm: Any, trained: Path, quick: tuple[str, ...]) -> None:
+def test_a_pipe_in_a_run_folder_is_not_waited_for(ddpm: Any, trained: Path) -> None:
     (trained / "train.log").unlink()
     os.mkfifo(trained / "train.log")
     ddpm("train", "--resume", trained, "--steps", 5).refused(4, str(trained / "train.log"))
 
 
-def test_a_second_name_of_the_log_stays_as_it_is(
-    ddpm: Any, trained: Path, quick: tuple[str, ...], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("quick")
+def test_a_second_name_of_the_log_stays_as_it_is(ddpm: Any, trained: Path, tmp_path: Path) -> None:
     """A hard link is no link that can be seen; what is appended to goes into a file of the run's own."""
     os.link(trained / "train.log", tmp_path / "mine")
     before = (tmp_path / "mine").read_bytes()
@@ -460,16 +458,18 @@ def test_a_second_name_of_the_log_stays_as_it_is(
     assert len((trained / "train.log").read_bytes()) > len(before)
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
-def test_a_run_folder_behind_a_link_is_resumed(ddpm: Any, trained: Path, quick: tuple[str, ...], cwd: Path) -> None:
+def test_a_run_folder_behind_a_link_is_resumed(ddpm: Any, trained: Path, cwd: Path) -> None:
     """For example one that was moved to another disk."""
     (cwd / "moved").symlink_to(trained)
     assert ddpm("train", "--resume", cwd / "moved", "--steps", 5, "--json").done().json["steps"] == 5
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("happens", ["moved", "deleted", "emptied", "replaced"])
 def test_a_run_that_goes_while_it_is_prepared_is_not_begun_again(
-    ddpm: Any, trained: Path, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, happens: str
+    ddpm: Any, trained: Path, monkeypatch: pytest.MonkeyPatch, happens: str
 ) -> None:
     from ddpm_cli.runs import Run
 
@@ -502,9 +502,8 @@ def test_a_run_that_goes_while_it_is_prepared_is_not_begun_again(
         assert contents(there) == {key.replace(str(trained), str(there)): value for key, value in before.items()}
 
 
-def test_a_run_is_held_while_it_is_prepared(
-    ddpm: Any, trained: Path, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("quick")
+def test_a_run_is_held_while_it_is_prepared(ddpm: Any, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ddpm_cli import library
     from ddpm_cli.errors import ResourceError
     from ddpm_cli.runs import Run

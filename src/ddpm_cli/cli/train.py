@@ -278,9 +278,7 @@ def _check_new(folder: Path) -> None:
         raise UsageError(f"{folder} already holds a run", f"Go on with it: ddpm train --resume {quote(str(folder))}")
     for name in paths.OF_RUN:
         if os.path.lexists(folder / name):
-            raise UsageError(
-                f"{folder} already contains {name}, which a run would write", "Choose another folder: -o DIR"
-            )
+            raise UsageError(f"{folder} already contains {name}, which a run writes", "Choose another folder: -o DIR")
 
 
 def _prepared(

@@ -513,9 +513,7 @@ class Run:
         """
         if not self.state_path.exists():
             if not library.is_run(self.folder):
-                raise ModelError(
-                    f"there is no run {self.folder} any more", "Name it where it is now, or start a new run."
-                )
+                raise ModelError(f"{self.folder} no longer holds a run", "Name it where it is now, or start a new run.")
             if self.model_path.exists():
                 raise ModelError(
                     f"{self.folder} has a model and no state to go on from: {paths.STATE} is missing",
