@@ -17,6 +17,7 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setenv("DDPM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "home" / "cache" / "inductor"))
     torch = sys.modules.get("torch")  # most tests need no torch: it is not imported for their sake
     threads = torch.get_num_threads() if torch else None
     yield

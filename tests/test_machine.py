@@ -332,17 +332,17 @@ def test_compilers_are_those_on_the_path(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", "C++"), ("cuda", "C"), ("mps", "C")])
-def test_the_compiler_that_is_lacking_is_named(
+def test_a_missing_compiler_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, expected: str
 ) -> None:
     for name in ("CC", "CXX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert machine.lacks_compiler(torch.device(device)) == expected
+    assert machine.compiling_obstacle(torch.device(device)) == f"no {expected} compiler was found"
     for name in ("g++", "gcc"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o700)
-    assert machine.lacks_compiler(torch.device(device)) == ""
+    assert machine.compiling_obstacle(torch.device(device)) == ""
 
 
 def test_what_was_measured_is_kept_by_its_circumstances() -> None:

@@ -883,7 +883,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every network that was to be compiled."""
     found: list[object] = []
     monkeypatch.setattr(run_module.machine, "compile_network", found.append)
-    monkeypatch.setattr(run_module.machine, "lacks_compiler", lambda _: "")
+    monkeypatch.setattr(run_module.machine, "compiling_obstacle", lambda _: "")
     return found
 
 
@@ -937,7 +937,7 @@ def test_a_run_that_goes_on_multiplies_less_if_it_did_before(
 def test_compiling_without_a_compiler_is_a_warning(
     photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: list[object]
 ) -> None:
-    monkeypatch.setattr(run_module.machine, "lacks_compiler", lambda _: "C++")
+    monkeypatch.setattr(run_module.machine, "compiling_obstacle", lambda _: "no C++ compiler was found")
     run, said = prepared(tmp_path / "run", recipe(photos)), []
     run.compiling, run.say = "on", said.append
     (tmp_path / "run").mkdir()

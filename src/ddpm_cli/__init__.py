@@ -1,3 +1,7 @@
 """ddpm-cli: train denoising diffusion models, draw from them, and see how they work."""
 
 __version__ = "0.1.0"
+
+from ddpm_cli.torch_environment import prepare as _prepare
+
+_prepare()  # before any part of the package imports torch

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from ddpm_cli import documents, files, networks, paths
+from ddpm_cli import documents, files, networks, paths, torch_environment
 from ddpm_cli.config import Device, Precision
 from ddpm_cli.errors import ResourceError, UsageError
 from ddpm_cli.networks.winograd import convolve
@@ -326,18 +326,26 @@ def compilers(on_cpu: bool) -> list[str]:
     return list(filter(shutil.which, wanted))
 
 
-def lacks_compiler(device: torch.device) -> str:
-    """Which compiler a network on a device would need and is not installed; empty: none is lacking."""
+def compiling_obstacle(device: torch.device) -> str:
+    """Why a network on a device cannot be compiled; empty if it can."""
     on_cpu = device.type == "cpu"
-    return "" if compilers(on_cpu) else "C++" if on_cpu else "C"
+    if not compilers(on_cpu):
+        return f"no {'C++' if on_cpu else 'C'} compiler was found"
+    torch_environment.make_cache()
+    folder = torch_environment.compiled_code()
+    try:
+        open_to_others = torch_environment.writable_by_others(folder)
+    except OSError as error:
+        return f"{folder} cannot be used ({error.strerror})"
+    return f"other users can write to {open_to_others}, where code would be loaded from" if open_to_others else ""
 
 
 def compile_network(network: torch.nn.Module) -> None:
     """Compile a network in place, when it is first called; on a GPU its kernels are launched as one graph.
 
-    Compiled kernels are kept in the cache below DDPM_HOME.
+    To be called where there is no :func:`compiling_obstacle`.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.cache() / "inductor"))
+    torch_environment.keep_temporary_files_private()
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns that a CPU is no GPU
     on_gpu = next(network.parameters()).device.type == "cuda"
     networks.use_winograd(network, False)  # the compiler knows plain convolutions

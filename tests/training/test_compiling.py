@@ -46,7 +46,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> Callable[[Trial], list[int]]:
         monkeypatch.setattr(compiling, "try_out", try_out)
         return made
 
-    monkeypatch.setattr(machine, "lacks_compiler", lambda _: "")
+    monkeypatch.setattr(machine, "compiling_obstacle", lambda _: "")
     return show
 
 
@@ -119,7 +119,7 @@ def test_without_a_compiler_nothing_is_tried(
     monkeypatch: pytest.MonkeyPatch, tried: Callable[[Trial], list[int]]
 ) -> None:
     made = tried(FASTER)
-    monkeypatch.setattr(machine, "lacks_compiler", lambda _: "C++")
+    monkeypatch.setattr(machine, "compiling_obstacle", lambda _: "no C++ compiler was found")
     assert ask(HOUR)[0]  # it would be wanted: whoever compiles warns
     assert not made
 

@@ -238,9 +238,9 @@ class Run:
             recipe = f"{self.config.precision} {self.config.train.loss} {network}"
             length = Length(self.state.steps, budget.minutes, self.info.flops)
             self.compiled = pays(self._fresh, self.batches, self.config.train, length, recipe, self._log)
-        lacking = machine.lacks_compiler(self.device) if self.compiled else ""
-        if lacking:
-            self._log(f"warning: not compiling: no {lacking} compiler was found")
+        obstacle = machine.compiling_obstacle(self.device) if self.compiled else ""
+        if obstacle:
+            self._log(f"warning: not compiling: {obstacle}")
             self.compiled = False
         if self.compiled:
             self._log("compiling the network; the first steps take long")

@@ -83,8 +83,8 @@ def pays(
     if least < LONG or (length.steps is not None and length.steps < ENOUGH):
         say("not compiling: the run is too short for it to pay")
         return False
-    if machine.lacks_compiler(batches.device):
-        return True  # whoever compiles says what is lacking
+    if machine.compiling_obstacle(batches.device):
+        return True  # the caller reports the obstacle
     key = f"{machine.circumstances(batches.device)} batch {config.batch_size} in {config.accumulate} {recipe}"
     try:
         trial = Trial(**machine.remembered("compiling", key))  # type: ignore[arg-type]  # TypeError where it is none

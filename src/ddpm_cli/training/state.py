@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ddpm_cli import torch_environment
 from ddpm_cli.config import TrainConfig
 from ddpm_cli.denoiser import Denoiser
 from ddpm_cli.training.ema import Average
@@ -45,6 +46,7 @@ class TrainState:
     def fresh(cls, denoiser: Denoiser, config: TrainConfig, steps: int | None) -> "TrainState":
         parameters = list(denoiser.parameters())
         broken = torch.zeros((), dtype=torch.int32, device=parameters[0].device)
+        torch_environment.make_cache()
         make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         optimizer = make(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
         average = Average(denoiser.network) if config.ema else None
