@@ -21,6 +21,7 @@ RANKS = {
     "documents": 1,
     "paths": 1,
     "files": 1,
+    "labels": 1,
     "measures": 1,
     "pixels": 1,
     "seeds": 2,

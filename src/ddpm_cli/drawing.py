@@ -11,7 +11,7 @@ import torch
 from ddpm_cli import checkpoint, machine
 from ddpm_cli.checkpoint import Info, Weights
 from ddpm_cli.config import Device, Precision, SamplerConfig
-from ddpm_cli.errors import UsageError, unknown_name
+from ddpm_cli.errors import UsageError
 from ddpm_cli.pixels import Pixels, from_uint8, to_uint8
 from ddpm_cli.sampling import DiffusionModel, Step
 from ddpm_cli.sampling.model import check_images, evaluation_mode
@@ -238,24 +238,3 @@ def unlike(images: Pixels, info: Info, what: str = "samples") -> str | None:
 
 def _pixels(x: torch.Tensor) -> Pixels:
     return to_uint8(np.nan_to_num(x.float().cpu().numpy()))
-
-
-def choose_labels(text: str, classes: Sequence[str], images: Sequence[int]) -> list[int]:
-    """The labels of some images: classes by number or name, with commas between them, in turn from image 0 on.
-
-    Raises:
-        UsageError: the model has no classes, or not these.
-    """
-    if not classes:
-        raise UsageError("this model has no classes to choose from", "Leave out --label.")
-    chosen = []
-    for word in (word.strip() for word in text.split(",")):
-        if word in classes:
-            chosen.append(classes.index(word))
-        elif word.removeprefix("-").isdecimal():
-            if not 0 <= int(word) < len(classes):
-                raise UsageError(f"label {word} is out of range, expected 0 to {len(classes) - 1}")
-            chosen.append(int(word))
-        else:
-            raise unknown_name("label", word, classes)
-    return [chosen[image % len(chosen)] for image in images]

@@ -176,6 +176,21 @@ def test_a_known_class_of_a_data_set_is_used(ddpm: Any, photos: Path, save_model
     assert document["labels"] == [int(found.labels[0]), int(found.labels[13])]
 
 
+def test_an_edit_chooses_classes_as_sampling_does_and_names_them(
+    ddpm: Any, picture: Path, save_model: Any, home: Path
+) -> None:
+    save_model(home / "models" / "odd.safetensors", classes=("a, b", "7", "t-shirt"))
+    common = ("--model", "odd", "--steps", 2, "--sampler", "ddim", "--seed", 0, "--json")
+    found = ddpm("edit", "vary", picture, "-n", 2, "--label", "a, b", *common).done().json
+    assert (found["labels"], found["label_names"]) == ([0, 0], ["a, b", "a, b"])
+    found = ddpm("edit", "morph", "--label", "7,a, b,@2", "--frames", 2, "-n", 1, *common).done().json
+    assert (found["classes"], found["class_names"]) == ([1, 0, 2], ["7", "a, b", "t-shirt"])
+    found = ddpm("edit", "interpolate", "--label", "t-shirt,7", "--frames", 2, *common).done().json
+    assert found["between"] == [0, 1]
+    ddpm("edit", "vary", picture, "--label", "0", *common).refused(2, "Class 0 does not exist", "@0 a, b, @1 7")
+    assert ddpm("edit", "vary", picture, *common).done().json["label_names"] is None
+
+
 def test_images_named_in_settings_are_images_of_ones_own(ddpm: Any, cwd: Path, photos: Path) -> None:
     (cwd / "mine.toml").write_text(f'[edit.interpolate]\ndataset = "{photos}"\nindex = "0,13"\n')
     asked = ("edit", "interpolate", "--config", "mine.toml", "--frames", 3, "--steps", 2, "--seed", 0, "--json")
@@ -227,7 +242,7 @@ def test_images_of_ones_own_take_a_deterministic_method_by_themselves(ddpm: Any,
         (("interpolate", "picture.png", "--between", "0,1"), 2, ["--between"]),
         (("morph",), 2, ["--label"]),
         (("morph", "--label", "1"), 2, ["two classes"]),
-        (("morph", "--label", "1,7"), 2, ["out of range"]),
+        (("morph", "--label", "1,7"), 2, ["Class 7 does not exist", "@0 circle, @1 cross"]),
         (("morph", "picture.png", "--label", "1"), 2, ["two classes"]),
         (("morph", "picture.png", "--label", "0,1", "-n", 3), 2, ["--number"]),
         (("morph", "--label", "0,1", "--strength", 0.5), 2, ["images of your own"]),

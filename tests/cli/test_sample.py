@@ -273,6 +273,21 @@ def test_a_label_is_a_number_a_name_or_several_in_turn(ddpm: Any, label: str, ex
     assert ddpm("sample", "-n", 3, "--steps", 1, "--label", label, "--json").done().json["labels"] == expected
 
 
+@pytest.mark.usefixtures("home")
+def test_numbers_are_names_where_a_class_is_called_by_a_number(ddpm: Any, save_model: Any, home: Path) -> None:
+    save_model(home / "models" / "numbers.safetensors", classes=("1", "2", "3"))
+    asked = ("sample", "--model", "numbers", "--device", "cpu", "-n", 3, "--steps", 1, "--json", "--label")
+    for label, indices, names in (
+        ("1", [0, 0, 0], ["1", "1", "1"]),
+        ("@1", [1, 1, 1], ["2", "2", "2"]),
+        ("2-3", [1, 2, 1], ["2", "3", "2"]),
+        ("all", [0, 1, 2], ["1", "2", "3"]),
+    ):
+        found = ddpm(*asked, label).done().json
+        assert (found["labels"], found["label_names"]) == (indices, names)
+    ddpm(*asked, "0").refused(2, "Class 0 does not exist", "This model has 3 classes: @0 1, @1 2, @2 3.")
+
+
 def test_a_label_changes_the_image(drawn: Any) -> None:
     one, other = (drawn("-n", 1, "--steps", 2, "--seed", 0, "--label", label) for label in (0, 1))
     assert (one != other).any()

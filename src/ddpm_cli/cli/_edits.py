@@ -15,6 +15,7 @@ from ddpm_cli.cli._models import guide as guide_of
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output, counted, duration
 from ddpm_cli.errors import UsageError
+from ddpm_cli.labels import choose, names_of, parse
 
 if TYPE_CHECKING:
     from ddpm_cli.data.pictures import Pictures
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ANIMATED = 64  # images at most, in a film of their way
 MOMENTS = 60  # at most, in it
 GIF_SCALE = 2
+NAMES = ("label_names", "class_names")  # of classes, which --json contains and pictures do not
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,7 @@ class Job:
 
     def classes(self, text: str) -> list[int]:
         """The classes in a list of names and numbers."""
-        from ddpm_cli.drawing import choose_labels
-
-        return choose_labels(text, self.ready.model.classes, range(text.count(",") + 1))
+        return parse(text, self.ready.model.classes)
 
     def labels(self, found: "Sequence[Pictures]", text: str | None) -> list[int | None]:
         """The classes of images: as asked, else as their set says where it has the model's classes, else not known."""
@@ -130,9 +130,7 @@ class Job:
         """The classes of images of the seed: as asked, else as ``ddpm sample`` has them."""
         model = self.ready.model
         if text is not None:
-            from ddpm_cli.drawing import choose_labels
-
-            return list(choose_labels(text, model.classes, numbers))
+            return list(choose(text, model.classes, numbers))
         return list(model.labels(self.seed, numbers)) if model.classes else [None] * len(numbers)
 
     def guiding(self, labels: Sequence[int | None]) -> "Job":
@@ -226,9 +224,11 @@ class Job:
         else:
             self.out.save(Path(self.output), self._bytes(changed, table, labels, beside, text, things))
         known = [-1 if label is None else label for label in labels]
+        told = None if set(known) == {-1} else [None if label < 0 else label for label in known]
         numbers = {
             "number": len(images),
-            "labels": None if set(known) == {-1} else [None if label < 0 else label for label in known],
+            "labels": told,
+            "label_names": names_of(told, self.ready.model.classes),
             "evaluations": changed.evaluations,
             "inversion": changed.inversion,
             "seconds": seconds,
@@ -280,7 +280,11 @@ class Job:
 
 def _portable(about: Mapping[str, Any]) -> dict[str, Any]:
     """What a picture may say of how it was made: nothing of a path, and lists with commas."""
-    told = {key: value for key, value in about.items() if value is not None and key not in ("image", "labels", "data")}
+    told = {
+        key: value
+        for key, value in about.items()
+        if value is not None and key not in ("image", "labels", "data", *NAMES)
+    }
     return {
         key: ",".join(map(str, value)) if isinstance(value, list | tuple) else value
         for key, value in told.items()

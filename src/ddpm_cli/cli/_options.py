@@ -301,6 +301,7 @@ DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where to look
 Offline = Annotated[bool, typer.Option("--offline", envvar="DDPM_OFFLINE", help="Never use the network.")]
 BAD_IMAGE = "If an image of a folder cannot be read: stop with an error, or skip it."
 OnBadImage = Annotated[OnBadImageName, typer.Option(help=BAD_IMAGE)]
+CLASSES = "Class names or numbers, with commas: 7, 0-9, all; @3: always the class of index 3."
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Model = Annotated[
     str | None, typer.Option(envvar="DDPM_MODEL", metavar="MODEL", help=f"Name or path.  [default: {UNNAMED}]")

@@ -12,6 +12,7 @@ from ddpm_cli.cli._edits import Job
 from ddpm_cli.cli._images import whole
 from ddpm_cli.config import INPAINT_ROUNDS
 from ddpm_cli.errors import DataError, UsageError
+from ddpm_cli.labels import names_of
 
 if TYPE_CHECKING:
     from ddpm_cli.data.pictures import Pictures
@@ -47,8 +48,8 @@ Index = Annotated[
 Label = Annotated[
     str | None,
     typer.Option(
-        metavar="CLASS",
-        help="Class or classes of the images, by number or name.  [default: as the data set says, else not known]",
+        metavar="CLASSES",
+        help=f"Classes of the images, in turn. {o.CLASSES}  [default: as the data set says, else not known]",
     ),
 ]
 Strength = Annotated[
@@ -257,8 +258,7 @@ def morph(
         str | None,
         typer.Option(
             metavar="CLASSES",
-            help="From class to class, by number or name: 3,8, or 3,8,0; one, where the image's own is known.  "
-            "[required]",
+            help=f"From class to class; one suffices where the image's own is known. {o.CLASSES}  [required]",
         ),
     ] = None,
     number: Annotated[int, o.number(ranges.IMAGES, "--number", "-n", help="How many images of the seed.")] = ROWS,
@@ -296,7 +296,7 @@ def morph(
         about = {"first": first}
     if any(len(each) < 2 for each in routes):
         raise UsageError(f"morphing needs two classes or more, found {label}", "Name them: --label 3,8")
-    about["classes"] = path
+    about |= {"classes": path, "class_names": names_of(path, job.ready.model.classes)}
     legs = [
         (editing.End(k, a), editing.End(k, b))
         for k, each in zip(numbers, routes, strict=True)

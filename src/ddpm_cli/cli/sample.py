@@ -14,6 +14,7 @@ from ddpm_cli.cli._models import named, with_id
 from ddpm_cli.cli._output import Output, counted, duration
 from ddpm_cli.config import Spacing, Variance
 from ddpm_cli.errors import UsageError
+from ddpm_cli.labels import choose, names_of
 
 if TYPE_CHECKING:
     from ddpm_cli.drawing import Drawing
@@ -44,9 +45,7 @@ def sample(
     file_format: o.Format = None,
     label: Annotated[
         str | None,
-        typer.Option(
-            metavar="CLASS", help="Class or classes, by number or name: 7, or 0,1,2 in turn.  [default: by seed]"
-        ),
+        typer.Option(metavar="CLASSES", help=f"{o.CLASSES} Several are used in turn.  [default: by seed]"),
     ] = None,
     guidance: o.Guidance = None,
     guide: o.Guide = None,
@@ -148,6 +147,7 @@ def sample(
     if like is None:
         found, info = named(model, out)
         how, chosen, images = info.sampler.changed(sampler, changes), o.chosen_seed(seed), range(first, first + number)
+        labels = None if label is None else choose(label, info.classes, images)
         away = guide_of(guide, out)
     else:
         origin = _origin(like, context)
@@ -164,8 +164,6 @@ def sample(
     placed: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
     ready = drawing.ready(found.path, how, weights=weights, guide=away, **placed)
     loaded = ready.model
-    if like is None and label is not None:
-        labels = drawing.choose_labels(label, loaded.classes, images)
     watched = max(ROWS if trajectory else 0, ANIMATED if animate or kind in ("gif", "apng") else 0)
     begun = time.perf_counter()
     with out.progress("sampling", "image steps") as live:
@@ -323,6 +321,7 @@ def _numbers(first: int, drawn: "Drawing", model: "DiffusionModel", seconds: flo
         "first": first,
         "number": len(drawn.images),
         "labels": drawn.labels,
+        "label_names": names_of(drawn.labels, model.classes),
         "evaluations": model.evaluations,
         "seconds": seconds,
         "images_per_second": len(drawn.images) / seconds,

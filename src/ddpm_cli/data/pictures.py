@@ -14,6 +14,7 @@ from ddpm_cli.data.fetch import Progress
 from ddpm_cli.data.imagefile import read_image
 from ddpm_cli.data.imageset import ImageSet
 from ddpm_cli.errors import DataError, UsageError
+from ddpm_cli.labels import names_of
 from ddpm_cli.pixels import Pixels
 
 Fit = Callable[[Pixels], Pixels]
@@ -130,6 +131,7 @@ def from_set(
     )
     pixels, labels = _some(found, numbers, fit)
     source = {"image": None, "dataset": found.name, "index": list(numbers), "labels": labels}
+    source["label_names"] = names_of(labels, found.classes)
     return Pictures(pixels, list(numbers), labels, found.classes, f"image {numbers[0]} of {found.name}", source)
 
 
