@@ -154,7 +154,7 @@ NEEDS: dict[str, Callable[[Place], object]] = {
     "--config experiment.toml": a_text("experiment.toml", '[train]\npreset = "tiny"\n'),
     "eval samples.npz": make_archive,
     "digit.png": lambda place: photo(1, 28).convert("L").save(place.here / "digit.png"),
-    "mask.png": lambda place: Image.new("L", (28, 28), 255).save(place.here / "mask.png"),
+    "mask.png": lambda place: Image.linear_gradient("L").save(place.here / "mask.png"),
     "sketch.png": lambda place: photo(2, 28).save(place.here / "sketch.png"),
     "one.png": lambda place: photo(3, 28).save(place.here / "one.png"),
     "two.png": lambda place: photo(4, 28).save(place.here / "two.png"),

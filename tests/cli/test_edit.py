@@ -139,6 +139,78 @@ def test_a_side_is_painted_and_the_other_kept(ddpm: Any, cwd: Path, picture: Pat
     assert not np.array_equal(found, before)
 
 
+SQUARE = np.zeros((SIDE, SIDE), bool)
+SQUARE[2:8, 3:7] = True
+
+
+def _masks() -> dict[str, Image.Image]:
+    """Masks that select SQUARE, as drawing programs and scripts write them."""
+    inside, outside = SQUARE * np.uint8(255), ~SQUARE * np.uint8(255)
+    grey = Image.fromarray(inside)
+    strokes = {}
+    for name, value in (("white", 255), ("black", 0), ("red", 90)):
+        color = np.full((SIDE, SIDE), value, np.uint8)
+        layer = [Image.fromarray(channel) for channel in (color, color // 2, color)]
+        strokes[f"{name} strokes, RGBA"] = Image.merge("RGBA", [*layer, grey])
+        strokes[f"{name} strokes, LA"] = Image.merge("LA", [layer[0], grey])
+    palette = Image.fromarray(SQUARE.astype(np.uint8))
+    palette.putpalette([9, 9, 9, 250, 250, 250])
+    palette.info["transparency"] = bytes([0, 255])
+    swapped = Image.fromarray((~SQUARE).astype(np.uint8))
+    swapped.putpalette([250, 250, 250, 9, 9, 9])
+    swapped.info["transparency"] = 1
+    keyed = Image.fromarray(outside)  # what is white is transparent
+    keyed.info["transparency"] = 255
+    deep = Image.fromarray(np.where(SQUARE, 300, 40000).astype(np.uint16))
+    deep.info["transparency"] = 40000
+    opaque, half = (Image.merge("RGBA", [grey] * 3 + [Image.new("L", grey.size, alpha)]) for alpha in (255, 100))
+    return {
+        **strokes,
+        "palette": palette,
+        "palette with one transparent color": swapped,
+        "grey with a transparent shade": keyed,
+        "16 bits with a transparent shade": deep,
+        "all opaque": opaque,
+        "all half transparent": half,
+        "all transparent": Image.merge("RGBA", [grey] * 3 + [Image.new("L", grey.size, 0)]),
+        "grey": grey,
+        "1 bit": grey.convert("1"),
+        "color": grey.convert("RGB"),
+    }
+
+
+@pytest.mark.parametrize("name", _masks())
+def test_a_mask_selects_what_is_white_or_opaque(ddpm: Any, cwd: Path, picture: Path, name: str) -> None:
+    mask = _masks()[name]
+    mask.save(cwd / "mask.png", **{key: mask.info[key] for key in ("transparency",) if key in mask.info})
+    asked = ("edit", "inpaint", picture, "--mask", "mask.png", "-n", 1, *QUICK, "--rounds", 1, "-o", "x.npz", "--json")
+    found = ddpm(*asked).done()
+    assert found.json["covered"] == pytest.approx(24 / 144)
+    assert "selects 24 of 144 pixels (16.7%)" in found.err
+    with Image.open(picture) as image:
+        before = np.array(image)
+    after = images_of(cwd / "x.npz")["images"][0]
+    np.testing.assert_array_equal(after[~SQUARE], before[~SQUARE])
+    assert (after[SQUARE] != before[SQUARE]).mean() > 0.5
+
+
+def test_a_mask_that_selects_nothing_or_everything_is_refused(ddpm: Any, cwd: Path, picture: Path) -> None:
+    thin = np.zeros((20 * SIDE, 20 * SIDE), np.uint8)
+    thin[:, 5] = 255
+    Image.fromarray(thin).save(cwd / "thin.png")
+    Image.new("L", (SIDE, SIDE), 255).save(cwd / "white.png")
+    Image.merge(
+        "LA", [Image.new("L", (SIDE, SIDE)), Image.linear_gradient("L").resize((SIDE, SIDE)).point(lambda v: v // 3)]
+    ).save(cwd / "faint.png")
+    for name, words in (
+        ("thin.png", ["selects no pixel", "at 12 x 12 pixels", "brightest value is"]),
+        ("faint.png", ["selects no pixel", "most opaque value is", "128 or more"]),
+        ("white.png", ["selects every pixel", "ddpm sample"]),
+    ):
+        ddpm("edit", "inpaint", picture, "--mask", name, *QUICK).refused(3, *words)
+    assert not (cwd / "inpainted.png").exists()
+
+
 def test_a_named_mask_is_in_the_picture_and_the_path_of_one_is_not(
     ddpm: Any, cwd: Path, picture: Path, mask: Path
 ) -> None:
@@ -234,7 +306,7 @@ def test_images_of_ones_own_take_a_deterministic_method_by_themselves(ddpm: Any,
         (("vary", "picture.png", "-o", "x.txt"), 2, ["x.txt"]),
         (("vary", "picture.png", "-o", "x.png", "--format", "gif"), 2, ["x.png"]),
         (("inpaint", "picture.png", "--mask", "nowhere.png"), 3, ["nowhere.png", "White"]),
-        (("inpaint", "picture.png", "--mask", "black.png"), 3, ["covers nothing"]),
+        (("inpaint", "picture.png", "--mask", "black.png"), 3, ["black.png selects no pixel", "0 of 255"]),
         (("interpolate", "picture.png"), 2, ["two or more"]),
         (("interpolate", "--between", "1"), 2, ["two or more"]),
         (("interpolate", "--between", "1,x"), 2, ["whole number"]),

@@ -10,6 +10,7 @@ from ddpm_cli import paths, ranges
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._edits import Job
 from ddpm_cli.cli._images import whole
+from ddpm_cli.cli._output import Output
 from ddpm_cli.config import INPAINT_ROUNDS
 from ddpm_cli.errors import DataError, UsageError
 from ddpm_cli.labels import names_of
@@ -146,7 +147,8 @@ def inpaint(
         str,
         typer.Option(
             metavar="FILE|SIDE",
-            help=f"What to paint anew: white in this picture, or {', '.join(MASKS)}.",
+            help="What to paint anew: white in this picture, or what is opaque if its opacity varies; or "
+            f"{', '.join(MASKS)}.",
         ),
     ] = "bottom",
     number: Annotated[int, o.number(ranges.IMAGES, "--number", "-n", help="Results for each image.")] = VARIATIONS,
@@ -169,7 +171,7 @@ def inpaint(
 
     job = Job.prepared(context, "inpaint", output)
     pictures = job.pictures(image, dataset, index)
-    covered = _mask(mask, job.ready.model.shape)
+    covered = _mask(mask, job.ready.model.shape, job.out)
     labels = job.labels([pictures], label)
     job = job.guiding(labels)
     changed = job.run(
@@ -180,7 +182,8 @@ def inpaint(
     left = np.where(covered > 0, np.uint8(COVERED), pictures.pixels)
     job.tell(
         changed,
-        {"mask": mask if mask in MASKS else paths.absolute(mask), "rounds": rounds, **pictures.source},
+        {"mask": mask if mask in MASKS else paths.absolute(mask), "rounds": rounds, **pictures.source}
+        | {"covered": float(covered.mean())},
         [each for each in labels for _ in range(number)],
         [("original", pictures.pixels), ("kept", left)],
         len(pictures.pixels),
@@ -311,11 +314,11 @@ def _together(found: "Sequence[Pictures]") -> "Pixels":
     return np.concatenate([each.pixels for each in found])
 
 
-def _mask(text: str, shape: tuple[int, int, int]) -> "Pixels":
-    """Where to paint, (1, H, W), 1 or 0: white in a picture, or a named half, or the middle.
+def _mask(text: str, shape: tuple[int, int, int], out: Output) -> "Pixels":
+    """Where to paint, (1, H, W), 1 or 0: in a picture what is white or opaque, or a named half, or the middle.
 
     Raises:
-        DataError: the picture cannot be read, or covers nothing.
+        DataError: the picture cannot be read, or selects no pixel or all of them.
     """
     import numpy as np
 
@@ -331,18 +334,31 @@ def _mask(text: str, shape: tuple[int, int, int]) -> "Pixels":
     covered[:, rows, columns] = 1
     if text in MASKS:
         return covered
-    from ddpm_cli.data.imagefile import read_image
+    from ddpm_cli.data.imagefile import read_mask
     from ddpm_cli.render.grid import squared
 
     hint = f"White is painted anew, black is kept; or one of: {', '.join(MASKS)}."
-    picture = read_image(paths.absolute(text), hint)
+    picture, is_opacity = read_mask(paths.absolute(text), hint)
     if picture.shape[1:] != (height, width):
         picture = squared(picture, height) if height == width else picture
     if picture.shape[1:] != (height, width):
         raise DataError(
             f"the mask is {picture.shape[2]} x {picture.shape[1]} pixels, expected {width} x {height}", hint
         )
-    white: Pixels = (picture.mean(0, keepdims=True) >= COVERED).astype(np.uint8)
-    if not white.any():
-        raise DataError(f"the mask {text} covers nothing", hint)
-    return white
+    selected: Pixels = (picture >= COVERED).astype(np.uint8)
+    what, brightest = ("opaque", "most opaque") if is_opacity else ("white", "brightest")
+    if not selected.any():
+        raise DataError(
+            f"the mask {text} selects no pixel: at {width} x {height} pixels, its {brightest} value is {picture.max()} "
+            f"of 255, and {COVERED} or more selects",
+            hint,
+        )
+    if selected.all():
+        raise DataError(
+            f"the mask {text} selects every pixel, so nothing of the image would be kept",
+            "Paint black what to keep, or make it transparent. For entirely new images: ddpm sample",
+        )
+    out.note(
+        f"The mask selects {selected.sum():,} of {selected.size:,} pixels ({selected.mean():.1%}): what is {what}."
+    )
+    return selected

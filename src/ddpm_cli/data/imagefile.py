@@ -91,6 +91,28 @@ def read_image(file: Path | bytes, hint: str = IN_A_FOLDER) -> NDArray[np.uint8]
         return np.ascontiguousarray(upright(pixels)) if upright else pixels
 
 
+def read_mask(file: Path, hint: str) -> tuple[NDArray[np.uint8], bool]:
+    """One image as a mask, upright: its opacity if that varies, else its brightness, whatever its opacity.
+
+    Args:
+        file: where it is.
+        hint: what to do if it cannot be read.
+
+    Returns:
+        uint8 (1, H, W), 255 for opaque or white, and whether it is the opacity.
+
+    Raises:
+        UnreadableImage: as :func:`read_image`.
+    """
+    with _opened(file, hint, whole=True) as image:
+        pixels, opacity = _pixels(image), _opacity(image)
+        varies = opacity is not None and bool(opacity.min() < opacity.max())
+        if opacity is not None:
+            pixels = opacity if varies else np.moveaxis(np.array(image.convert("RGB")), 2, 0)
+        upright = UPRIGHT.get(_orientation(image), lambda a: a)
+        return np.ascontiguousarray(upright(pixels.mean(0, keepdims=True).round().astype(np.uint8))), varies
+
+
 def read_text(file: Path) -> dict[str, str]:
     """The text chunks of a PNG; none of other files.
 
@@ -141,6 +163,16 @@ def _pixels(image: "Image.Image") -> NDArray[np.uint8]:
     if image.mode in ("P", "PA") and (pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all():
         return pixels[:1].copy()
     return pixels
+
+
+def _opacity(image: "Image.Image") -> NDArray[np.uint8] | None:
+    """The opacity of a loaded image, (1, H, W), 255 for opaque; None if it has no transparency."""
+    if not image.has_transparency_data:
+        return None
+    if image.mode.startswith("I"):  # Pillow converts no grey of 16 bits
+        clear = image.info["transparency"]
+        return np.where(np.array(image) == clear, 0, 255).astype(np.uint8)[np.newaxis]
+    return np.array(image.convert("RGBA").getchannel("A"))[np.newaxis]
 
 
 def _strip(image: "Image.Image") -> NDArray[np.uint8]:
