@@ -109,8 +109,9 @@ def read_mask(file: Path, hint: str) -> tuple[NDArray[np.uint8], bool]:
         varies = opacity is not None and bool(opacity.min() < opacity.max())
         if opacity is not None:
             pixels = opacity if varies else np.moveaxis(np.array(image.convert("RGB")), 2, 0)
-        upright = UPRIGHT.get(_orientation(image), lambda a: a)
-        return np.ascontiguousarray(upright(pixels.mean(0, keepdims=True).round().astype(np.uint8))), varies
+        pixels = pixels.mean(0, keepdims=True).round().astype(np.uint8)
+        upright = UPRIGHT.get(_orientation(image))
+        return np.ascontiguousarray(upright(pixels) if upright else pixels), varies
 
 
 def read_text(file: Path) -> dict[str, str]:

@@ -130,8 +130,8 @@ def from_set(
         progress=progress,
     )
     pixels, labels = _some(found, numbers, fit)
-    source = {"image": None, "dataset": found.name, "index": list(numbers), "labels": labels}
-    source["label_names"] = names_of(labels, found.classes)
+    source: dict[str, Any] = {"image": None, "dataset": found.name, "index": list(numbers)}
+    source |= {"labels": labels, "label_names": names_of(labels, found.classes)}
     return Pictures(pixels, list(numbers), labels, found.classes, f"image {numbers[0]} of {found.name}", source)
 
 
