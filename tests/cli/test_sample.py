@@ -100,6 +100,77 @@ def test_an_existing_folder_is_one_whatever_its_name(ddpm: Any, cwd: Path, name:
     assert len(list((cwd / name).glob("*.png"))) == 4
 
 
+def foreign(folder: Path, kind: str) -> None:
+    """Put something into a folder that is no image of ``ddpm sample``."""
+    if kind == "image":
+        Image.new("L", (12, 12)).save(folder / "000000.png")
+    elif kind == "sub-folder":
+        (folder / "000000.png").mkdir()
+    elif kind == "link":
+        (folder / "000000.png").symlink_to(folder.parent / "mine.png")
+    else:
+        (folder / kind).write_bytes(b"mine")
+
+
+@pytest.mark.parametrize("kind", ["image", "sub-folder", "link", "notes.txt", "000000.png", "000000.jpg"])
+def test_a_folder_with_something_else_in_it_is_refused_but_for_force(ddpm: Any, cwd: Path, kind: str) -> None:
+    """Images of the same command are replaced; anything else, an image of the same name too, is not."""
+    (cwd / "mine").mkdir()
+    (cwd / "mine" / ".hidden").write_bytes(b"mine")
+    ddpm("sample", *FEW, "-o", "mine").done()
+    ddpm("sample", "-n", 2, "--first", 2, *FEW[2:], "--seed", 1, "-o", "mine/").done()
+    for path in (cwd / "mine").glob("*.png"):
+        path.unlink()
+    ddpm("sample", "-n", 1, "--first", 7, *FEW[2:], "-o", cwd / "mine.png").done()
+    before = (cwd / "mine.png").read_bytes()
+    foreign(cwd / "mine", kind)
+    ddpm("sample", *FEW, "-o", "mine").refused(2, "mine contains", "ddpm sample", "-o mine/samples/", "--force")
+    assert len(list((cwd / "mine").iterdir())) == 2
+    ddpm("sample", *FEW, "-o", "mine/samples/").done()
+    ddpm("sample", *FEW, "-o", "mine").refused(2, "-o mine/samples-2/")
+    if kind in ("image", "notes.txt"):
+        ddpm("sample", *FEW, "-o", "mine", "--force").done()
+        assert text_of(cwd / "mine" / "000000.png")["index"] == "0"
+    assert (cwd / "mine.png").read_bytes() == before
+
+
+def test_a_folder_of_another_command_is_refused(ddpm: Any) -> None:
+    ddpm("noise", "--dataset", "mnist", "-o", "noise/").done()
+    ddpm("noise", "--dataset", "mnist", "-o", "noise/").done()
+    ddpm("sample", *FEW, "-o", "noise/").refused(2, "ddpm sample")
+    ddpm("edit", "vary", "--dataset", "mnist", "-o", "noise/").refused(2, "ddpm edit vary", "-o noise/results/")
+    ddpm("edit", "morph", "--label", "0,1", "--steps", 2, "-o", "edit/").done()
+    ddpm("edit", "morph", "--label", "0,1", "--steps", 2, "-o", "edit/").done()
+    ddpm("edit", "interpolate", "-o", "edit/").refused(2, "ddpm edit interpolate")
+    ddpm("sample", *FEW, "-o", "edit/").refused(2, "ddpm sample")
+    ddpm("sample", *FEW, "-o", "samples/").done()
+    ddpm("noise", "--dataset", "mnist", "-o", "samples/").refused(2, "ddpm noise")
+    ddpm("noise", "--dataset", "mnist", "-o", "samples/", "--force").done()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sample", "-o", "loss.png"),
+        ("sample", "--trajectory", "loss.png"),
+        ("noise", "-o", "loss.png"),
+        ("edit", "vary", "--dataset", "mnist", "-o", "loss.png"),
+        ("schedule", "show", "-o", "config.json"),
+        ("schedule", "plot", "-o", "loss.png"),
+        ("eval", "-o", "config.json"),
+        ("eval", "--plot", "loss.png"),
+    ],
+    ids=" ".join,
+)
+def test_no_file_of_a_run_is_replaced_by_a_result(
+    ddpm: Any, trained: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    monkeypatch.chdir(trained)
+    ddpm(*words).refused(2, words[-1], "belongs to the run")
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("name", ["out/", "out.v1/", "out.png/"])
 def test_a_trailing_slash_makes_a_folder_whatever_its_name(ddpm: Any, cwd: Path, name: str) -> None:
     ddpm("sample", *FEW, "-o", name).done()

@@ -69,9 +69,7 @@ class Job:
         values = context.params
         out = Output(values["json"], values["quiet"], values["verbose"])
         out.check_dash(output)
-        kind = o.output_format(output, values["file_format"])
-        if output != "-":
-            files.check_place(Path(output), may_be_folder=kind == "folder")
+        kind = o.check_output(output, values["file_format"], f"edit {what}", values["force"])
         for image in values.get("images") or [values.get("image")]:
             refuse_two_sources(context, image)
         found, info = named(values["model"], out)

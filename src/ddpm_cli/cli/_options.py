@@ -1,6 +1,8 @@
 """Options that several commands share, their settings from files, and the examples that end each help page."""
 
+import contextlib
 import inspect
+import itertools
 import os
 import secrets
 import sys
@@ -8,6 +10,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal, cast
 
 import typer
@@ -302,6 +305,10 @@ Offline = Annotated[bool, typer.Option("--offline", envvar="DDPM_OFFLINE", help=
 BAD_IMAGE = "If an image of a folder cannot be read: stop with an error, or skip it."
 OnBadImage = Annotated[OnBadImageName, typer.Option(help=BAD_IMAGE)]
 CLASSES = "Class names or numbers, with commas: 7, 0-9, all; @3: always the class of index 3."
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Write into a folder that contains other files, and replace those of equal names."),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Model = Annotated[
     str | None, typer.Option(envvar="DDPM_MODEL", metavar="MODEL", help=f"Name or path.  [default: {UNNAMED}]")
@@ -406,7 +413,78 @@ Written = Literal["png", "gif", "apng", "npz", "folder"]
 SUFFIXES = ("png", "gif", "apng", "npz")
 
 
-def output_format(output: str, asked: str | None) -> Written:
+def check_output(output: str, asked: str | None, command: str, force: bool) -> Written:
+    """The format to write, after refusing, before long work, what cannot or must not be written.
+
+    Args:
+        output: a file, a folder, or - for stdout.
+        asked: the format asked for; None: by the suffix.
+        command: that writes: "sample", "noise", "edit vary" and so on.
+        force: whether a folder that contains other files is accepted.
+
+    Raises:
+        UsageError: a format that does not fit, a folder with other files in it, or a file of a run.
+        ResourceError: it cannot be written.
+    """
+    kind = _output_format(output, asked)
+    if output != "-":
+        path = Path(output)
+        files.check_place(path, may_be_folder=kind == "folder")
+        if kind != "folder":
+            _check_replaced(path)
+        elif not force:
+            _check_folder(path, command)
+    return kind
+
+
+def _check_replaced(path: Path) -> None:
+    """Refuse a file that belongs to a run.
+
+    Raises:
+        UsageError: it does.
+    """
+    from ddpm_cli import library
+
+    if path.name in paths.OF_RUN and library.is_run(path.parent):
+        raise UsageError(f"{path} belongs to the run in {path.parent}", "Choose another name.")
+
+
+def _check_folder(folder: Path, command: str) -> None:
+    """Refuse a folder with anything but images of the same command in it: some of it could be replaced, and all of it
+    would be taken for results. Hidden files do not count.
+
+    Raises:
+        UsageError: there is something else.
+        ResourceError: it cannot be looked into.
+    """
+    from ddpm_cli.data.imagefile import UnreadableImage, read_text
+
+    with files.reported(folder), contextlib.suppress(FileNotFoundError):
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith("."):
+                continue
+            text: dict[str, str] = {}
+            if path.suffix == ".png" and files.is_own(path):
+                with contextlib.suppress(UnreadableImage):
+                    text = read_text(path)
+            if _writer(text) != command:
+                own = "samples" if command == "sample" else "results"
+                names = itertools.chain([own], (f"{own}-{number}" for number in itertools.count(2)))
+                name = next(name for name in names if not os.path.lexists(folder / name))
+                raise UsageError(
+                    f"{folder} contains {path.name}, which is not from ddpm {command}",
+                    f"Write into a folder of its own, -o {quote(str(folder / name))}/, or use --force.",
+                )
+
+
+def _writer(text: Mapping[str, str]) -> str | None:
+    """The command that wrote an image with these text chunks; None: not ddpm."""
+    if not text.get("software", "").startswith("ddpm-cli"):
+        return None
+    return f"edit {text['edit']}" if "edit" in text else "noise" if "process" in text else "sample"
+
+
+def _output_format(output: str, asked: str | None) -> Written:
     """What to write: as asked, else by the suffix; a folder is one that exists or ends in a slash."""
     if output == "-":
         return cast(Written, asked or "png")
@@ -432,6 +510,7 @@ def check_file(path: Path | None, option: str, *suffixes: str) -> None:
     """
     if path is None:
         return
+    _check_replaced(path)
     if path.suffix.lower() not in suffixes:
         *others, last = suffixes
         kinds = f"{', '.join(others)} or {last}" if others else last

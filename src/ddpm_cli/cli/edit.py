@@ -79,6 +79,7 @@ def _shared(
     offline: o.Offline = False,
     on_bad_image: o.OnBadImage = "skip",
     file_format: o.Format = None,
+    force: o.Force = False,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,

@@ -115,6 +115,7 @@ def noise(
         ),
     ] = "noise.png",
     file_format: o.Format = None,
+    force: o.Force = False,
     offline: o.Offline = False,
     on_bad_image: o.OnBadImage = "skip",
     config: o.Config = None,
@@ -132,12 +133,10 @@ def noise(
     out = Output(json, quiet, verbose)
     out.check_dash(output)
     _refuse_foreign(context, view)
-    form = o.output_format(output, file_format)
+    form = o.check_output(output, file_format, "noise", force)
     forms = {"strip": get_args(o.Written), "estimates": ("png", "gif", "apng")}.get(view, ("png",))
     if form not in forms:
         raise UsageError(f"the {view} is a .png, found {output}", f"ddpm noise --view {view} -o {view}.png")
-    if output != "-":
-        files.check_place(Path(output), may_be_folder=form == "folder")
     chosen = o.chosen_seed(seed)
     name = dataset or (None if view in ("posterior", "estimates") else SHOWN)
     source = Source(image, name, index, image_size, data_dir, offline, on_bad_image, out, "ddpm noise")

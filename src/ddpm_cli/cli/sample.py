@@ -43,6 +43,7 @@ def sample(
         ),
     ] = "samples.png",
     file_format: o.Format = None,
+    force: o.Force = False,
     label: Annotated[
         str | None,
         typer.Option(metavar="CLASSES", help=f"{o.CLASSES} Several are used in turn.  [default: by seed]"),
@@ -125,9 +126,7 @@ def sample(
     """
     out = Output(json, quiet, verbose)
     out.check_dash(output)
-    kind = o.output_format(output, file_format)
-    if output != "-":
-        files.check_place(Path(output), may_be_folder=kind == "folder")
+    kind = o.check_output(output, file_format, "sample", force)
     o.check_file(trajectory, "--trajectory", ".png")
     o.check_file(animate, "--animate", ".gif", ".apng")
     _check_apart(output, trajectory, animate)
