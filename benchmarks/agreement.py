@@ -59,7 +59,7 @@ def plain(denoiser: Denoiser, batches: Batches, recipe, steps: int):  # type: ig
 
 
 def main(steps: int) -> None:
-    machine.use_available_threads()
+    machine.use_threads()
     print(f"{turns.circumstances()}; {steps} steps on MNIST, losses averaged over {WINDOW} steps.\n")
     rows = []
     for preset, size in SIZES.items():

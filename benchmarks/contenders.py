@@ -60,7 +60,7 @@ def plain(network: nn.Module, answer: Network, batch: int, shape: Shape, tuned: 
 
     Tuned: channels last, fused AdamW, and bf16 where the machine is fast in it.
     """
-    fast = tuned and machine.choose_precision("auto", DEVICE) == torch.bfloat16
+    fast = tuned and machine.choose_precision("auto", DEVICE, training=True) == torch.bfloat16
     network = network.to(DEVICE).train()
     if tuned:
         network = network.to(memory_format=torch.channels_last)
@@ -89,12 +89,12 @@ def plain(network: nn.Module, answer: Network, batch: int, shape: Shape, tuned: 
 
 def ours(preset: str, batch: int, shape: Shape, precision: str = "auto", compiled: bool = False) -> Contender:
     """Training as ``ddpm train`` does it."""
-    machine.use_available_threads()
+    machine.use_threads()
     recipe = replace(RECIPES["report" if preset == "report" else "default"][0], batch_size=batch)
     config = network_for(preset, shape, 0)
     network = networks.build(config).to(DEVICE).to(memory_format=torch.channels_last)
     denoiser = Denoiser(network, recipe.target, config.time)
-    dtype = machine.choose_precision(precision, DEVICE)  # type: ignore[arg-type]
+    dtype = machine.choose_precision(precision, DEVICE, training=True)  # type: ignore[arg-type]
     denoiser.autocast = None if dtype == torch.float32 else dtype
     networks.use_winograd(network, machine.winograd_pays(networks.count_flops(config), DEVICE, dtype))
     if compiled:
@@ -153,13 +153,13 @@ def lucidrains_network(shape: Shape) -> tuple[nn.Module, Network]:
 
 def our_sampling(preset: str, shape: Shape) -> Contender:
     """Drawing as ``ddpm sample`` does it, with DDIM, from a network that knows nothing."""
-    machine.use_available_threads()
+    threads = machine.use_threads()
     config: NetworkConfig = network_for(preset, shape, 0)
     dtype = machine.choose_precision("auto", DEVICE)
     denoiser = evaluation_mode(Denoiser(networks.build(config), "v", config.time), DEVICE, dtype)
     work = networks.count_flops(config)
     sampler = SamplerConfig("ddim", steps=EVALUATIONS)
-    model = DiffusionModel(denoiser, SCHEDULE, shape, (), sampler, DRAWN, drawing.inner_batch(work, DEVICE))
+    model = DiffusionModel(denoiser, SCHEDULE, shape, (), sampler, DRAWN, drawing.inner_batch(work, DEVICE), threads)
 
     def draw() -> None:
         for _ in model.walk(0, range(DRAWN)):

@@ -68,7 +68,7 @@ def main(folder: Path) -> None:
     (folder / "images").mkdir(parents=True)
     for number in range(256):
         Image.fromarray(noise.integers(0, 256, (28, 28), dtype=np.uint8)).save(folder / "images" / f"{number}.png")
-    print(f"{datetime.date.today()}, {machine.processor()}, {machine.use_available_threads()} threads,")
+    print(f"{datetime.date.today()}, {machine.processor()}, {machine.use_threads()} threads,")
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {machine.choose_device('auto')}\n")
     print("| preset | parameters | written | a save | share at the default interval | a step | share of validation |")
     print("| --- | --- | --- | --- | --- | --- | --- |")

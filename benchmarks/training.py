@@ -60,7 +60,7 @@ def main(count: int) -> None:
     single, half = turns.matrix_rate(torch.float32), turns.matrix_rate(torch.bfloat16)
     peak = max(single, half)
     # What is measured once and kept: now, for soon all contenders start at once.
-    machine.winograd_pays(10**10, contenders.DEVICE, machine.choose_precision("auto", contenders.DEVICE))
+    machine.winograd_pays(10**10, contenders.DEVICE, machine.choose_precision("auto", contenders.DEVICE, training=True))
     body = []
     for batch, (few, many) in (ON_CPU if contenders.DEVICE.type == "cpu" else ON_GPU).items():
         # All are in memory at once, and a GPU does not hold the peers at larger batches.

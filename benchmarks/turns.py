@@ -125,7 +125,7 @@ def side() -> int:
 def circumstances() -> str:
     """What figures depend on, in a line."""
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    what = f"{machine.processor()}, {machine.use_available_threads()} threads"
+    what = f"{machine.processor()}, {machine.use_threads()} threads"
     if (device := machine.choose_device("auto")).type == "cuda":
         what = torch.cuda.get_device_name(device)
     return f"{datetime.date.today()}, {what}, ddpm {__version__}, {versions}"

@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--epochs", type=int, default=14)
     asked = parser.parse_args()
-    machine.use_available_threads()
+    machine.use_threads()
     train, test = (data.load(asked.name, split=split, data_dir=asked.data_dir) for split in ("train", "test"))
     torch.manual_seed(0)
     network = Classifier(len(train.classes)).to(memory_format=torch.channels_last)

@@ -37,7 +37,7 @@ RANKS = {
     "render": 5,
     "sampling": 5,
     "likelihood": 5,
-    "machine": 5,
+    "machine": 4,
     "training": 6,
     "checkpoint": 6,
     "library": 7,

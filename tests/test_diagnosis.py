@@ -445,7 +445,7 @@ def test_more_threads_than_processors_are_a_warning(
     monkeypatch: pytest.MonkeyPatch, told: str, threads: int, state: str
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", told)
-    monkeypatch.setattr(machine, "use_available_threads", lambda: threads)
+    monkeypatch.setattr(machine, "use_threads", lambda: threads)
     monkeypatch.setattr(machine, "available_processors", lambda: 2)
     (finding,) = look("threads")
     assert finding.state == state
@@ -469,9 +469,9 @@ def test_memory(monkeypatch: pytest.MonkeyPatch, memory: tuple[Any, Any], state:
 
 
 def test_precision_is_the_one_that_auto_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "bf16_is_fast", lambda: True)
+    monkeypatch.setattr(machine, "has_bf16", lambda: True)
     monkeypatch.setattr(machine, "choose_device", lambda _: SimpleNamespace(type="cpu"))
-    assert "bf16" in look("precision")[0].found
+    assert look("precision")[0].found == "--precision auto is bf16 for training, float32 for sampling and evaluation"
 
 
 def test_no_compiler_is_no_illness(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def test_a_model_that_does_not_know_its_data_is_not_judged(data: dict[str, objec
 
 
 @pytest.mark.parametrize(
-    ("gflop", "expected"), [(0, 32), (0.02, 32), (0.19, 32), (0.78, 32), (1.6, 16), (3.1, 8), (100, 8), (1e290, 8)]
+    ("gflop", "expected"), [(0, 16), (0.02, 16), (0.19, 16), (0.78, 16), (1.6, 8), (3.1, 4), (100, 4), (1e290, 4)]
 )
 def test_a_large_network_sees_fewer_images_at_once_on_a_cpu(gflop: float, expected: int) -> None:
     assert drawing.inner_batch(int(gflop * 1e9), torch.device("cpu")) == expected

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -56,56 +57,37 @@ def test_a_precision_asked_for_is_the_one_used(wanted: str, dtype: torch.dtype) 
     assert machine.choose_precision(wanted, CPU) == dtype
 
 
-@pytest.mark.parametrize(("seconds", "dtype"), [(0.5, torch.bfloat16), (0.9, torch.float32), (2.0, torch.float32)])
-def test_auto_on_a_cpu_is_bf16_only_where_it_is_clearly_faster(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, dtype: torch.dtype
-) -> None:
-    monkeypatch.setattr(machine, "_convolution_seconds", lambda of: seconds if of == torch.bfloat16 else 1.0)
-    assert machine.choose_precision("auto", CPU) == dtype
-
-
-def test_a_processor_without_bf16_is_not_asked_for_long_and_a_slow_start_decides_nothing(
+def test_auto_on_a_cpu_is_float32_but_in_training_where_the_processor_reports_bf16(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[torch.dtype] = []
-
-    def seconds(of: torch.dtype) -> float:
-        asked.append(of)
-        return 1.0 if of == torch.float32 else slow(asked.count(of))
-
-    monkeypatch.setattr(machine, "_convolution_seconds", seconds)
-    slow = lambda _: 7.0  # noqa: E731
-    assert not machine.bf16_is_fast()
-    assert len(asked) == 6
-    asked.clear()
-    (paths.cache() / "bf16.json").unlink()
-    slow = lambda time: 50.0 if time == 1 else 0.5  # noqa: E731
-    assert machine.bf16_is_fast()
-    assert len(asked) == 24
+    for reported in (True, False):
+        monkeypatch.setattr(machine, "has_bf16", lambda reported=reported: reported)
+        assert machine.choose_precision("auto", CPU) == torch.float32
+        dtype = torch.bfloat16 if reported else torch.float32
+        assert machine.choose_precision("auto", CPU, training=True) == dtype
 
 
-def test_the_measurement_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = machine.choose_precision("auto", CPU)
-    assert first in (torch.bfloat16, torch.float32)
-
-    def again(_: torch.dtype) -> float:
-        raise AssertionError("measured twice")
-
-    monkeypatch.setattr(machine, "_convolution_seconds", again)
-    assert machine.choose_precision("auto", CPU) == first
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff", b'{"x": "y"}'])
-def test_a_damaged_cache_is_measured_anew(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    paths.cache().mkdir(parents=True)
-    (paths.cache() / "bf16.json").write_bytes(content)
-    monkeypatch.setattr(machine, "_convolution_seconds", lambda of: 0.1 if of == torch.bfloat16 else 1.0)
-    assert machine.bf16_is_fast()
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu avx2 avx512f avx512_bf16 gfni", True),
+        ("amx_bf16 amx_tile amx_int8", True),
+        ("fpu avx2 avx512f avx512_bf16x", False),
+        ("fpu sse2 avx2", False),
+        ("", False),
+    ],
+)
+def test_bf16_is_what_the_processor_reports(tmp_path: Path, flags: str, expected: bool) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: bf16\nflags\t\t: {flags}\nbogomips\t: 1\n")
+    assert machine.has_bf16(cpuinfo) == expected
+    assert not machine.has_bf16(tmp_path / "missing")  # not Linux
 
 
-def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(home: Path) -> None:
-    home.write_bytes(b"a file where the folder should be")
-    assert machine.bf16_is_fast() in (True, False)
+def test_no_clock_chooses_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: pytest.fail("measured"))
+    assert machine.choose_precision("auto", CPU, training=True) in (torch.bfloat16, torch.float32)
+    assert not (paths.cache() / "bf16.json").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
@@ -117,9 +99,9 @@ def test_threads_are_no_more_than_the_processors_allowed(monkeypatch: pytest.Mon
             torch.set_num_threads(4)
             monkeypatch.setattr(os, "sched_getaffinity", lambda _, allowed=allowed: allowed)
             monkeypatch.setattr(machine, "processor_share", lambda _: None)
-            assert machine.use_available_threads() == torch.get_num_threads() == len(allowed)
+            assert machine.use_threads() == torch.get_num_threads() == len(allowed)
         torch.set_num_threads(1)  # fewer than allowed: torch or the user had a reason
-        assert machine.use_available_threads() == 1
+        assert machine.use_threads() == 1
     finally:
         torch.set_num_threads(before)
 
@@ -127,7 +109,7 @@ def test_threads_are_no_more_than_the_processors_allowed(monkeypatch: pytest.Mon
 def test_threads_are_what_the_user_said_where_the_user_said_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")  # torch read it when it was imported: nothing is left to do
     before = torch.get_num_threads()
-    assert machine.use_available_threads() == torch.get_num_threads() == before
+    assert machine.use_threads() == torch.get_num_threads() == before
 
 
 # --- containers -----------------------------------------------------------------------------------------------------
@@ -223,10 +205,10 @@ def test_threads_are_no_more_than_the_share_of_a_container(monkeypatch: pytest.M
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(machine, "processor_share", lambda _: 1.2)
     torch.set_num_threads(4)
-    assert machine.use_available_threads() == torch.get_num_threads() == 2
+    assert machine.use_threads() == torch.get_num_threads() == 2
     torch.set_num_threads(4)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert machine.use_available_threads() == torch.get_num_threads() == 4
+    assert machine.use_threads() == torch.get_num_threads() == 4
 
 
 MEMINFO = {
@@ -358,6 +340,8 @@ def test_what_was_measured_is_kept_by_its_circumstances() -> None:
 @pytest.mark.skipif(not machine.compilers(on_cpu=True), reason="no C++ compiler")
 def test_a_compiled_network_answers_and_learns_as_before(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(home / "compiled"))
+    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())  # compile_network sets both
+    monkeypatch.setattr(tempfile, "tempdir", None)
     torch.manual_seed(0)
     network = torch.nn.Sequential(Convolution(1, 8), Norm(2, 8), torch.nn.SiLU(), Convolution(8, 1))
     x = torch.randn(2, 1, 8, 8)

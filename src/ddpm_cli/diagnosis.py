@@ -418,14 +418,18 @@ def _has_nvidia_card(root: Path) -> bool:
 def _precision() -> Iterator[Finding]:
     from ddpm_cli import machine
 
-    chosen = machine.PRECISIONS[machine.choose_precision("auto", machine.choose_device("auto"))]
-    yield Finding("precision", "ok", f"{chosen} is what auto means here")
+    device = machine.choose_device("auto")
+    training, other = (
+        machine.PRECISIONS[machine.choose_precision("auto", device, training)] for training in (True, False)
+    )
+    found = f"--precision auto is {training} for training, {other} for sampling and evaluation"
+    yield Finding("precision", "ok", found)
 
 
 def _threads() -> Iterator[Finding]:
     from ddpm_cli import machine
 
-    count, available, share = machine.use_available_threads(), machine.available_processors(), machine.processor_share()
+    count, available, share = machine.use_threads(), machine.available_processors(), machine.processor_share()
     found = f"{count} on {os.cpu_count()} processors"
     if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < (os.cpu_count() or 1):
         found += f", bound to {len(os.sched_getaffinity(0))} of them"

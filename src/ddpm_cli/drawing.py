@@ -18,11 +18,11 @@ from ddpm_cli.sampling.model import check_images, evaluation_mode
 from ddpm_cli.schedule import Schedule
 
 WALKING = 64  # images that walk together
-INNER = 32  # images the network sees at once: enough to keep a processor busy, few to waste where one is drawn
+INNER = 16  # images the network sees at once: enough to keep a thread busy, few to waste where one is sampled
 INNER_ON_GPU = 256  # which takes no longer for them than for one
 WALKING_ON_GPU = 1024  # images that walk together
-WORK = 2.5e10  # FLOP that keep a CPU busy: a large network needs fewer images for it, down to LEAST
-LEAST = 8
+WORK = 1.25e10  # FLOP that keep a thread busy: a large network needs fewer images for it, down to LEAST
+LEAST = 4
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def ready(
         UsageError: a guide of other images, classes or levels.
     """
     chosen = machine.choose_device(device)
-    machine.use_available_threads()
+    threads = machine.use_threads()
     loaded, info = checkpoint.load(path, weights)
     dtype = machine.choose_precision(precision, chosen)
     leader, about = (None, None) if guide is None else _guide(guide, info)
@@ -81,6 +81,7 @@ def ready(
         sampler=sampler or info.sampler,
         batch_size=batch_size or (WALKING if chosen.type == "cpu" else WALKING_ON_GPU),
         inner_batch=inner_batch(info.flops, chosen),
+        threads=threads,
     )
     return Ready(model, info, weights or info.weights[0], machine.PRECISIONS[dtype], about)
 

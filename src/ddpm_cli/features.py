@@ -125,7 +125,7 @@ def load(data: str) -> FeatureNetwork:
     """
     if data not in PINNED:
         raise UsageError(f"there is no feature network for {data}", f"There is one for each of: {', '.join(PINNED)}.")
-    machine.use_available_threads()
+    machine.use_threads()
     path = paths.shipped() / "weights" / "features" / f"{data}.safetensors"
     return read(path, PINNED[data])
 

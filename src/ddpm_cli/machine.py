@@ -4,6 +4,7 @@ Invariant: what a container may use counts, not what the machine around it has.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -12,8 +13,8 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 
@@ -21,6 +22,9 @@ from ddpm_cli import documents, files, networks, paths, torch_environment
 from ddpm_cli.config import Device, Precision
 from ddpm_cli.errors import ResourceError, UsageError
 from ddpm_cli.networks.winograd import convolve
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PRECISIONS: dict[torch.dtype, Precision] = {
     torch.float32: "float32",
@@ -43,8 +47,12 @@ def choose_device(wanted: Device) -> torch.device:
     return torch.device("mps" if wanted == "mps" or (wanted == "auto" and mps) else "cpu")
 
 
-def choose_precision(wanted: Precision, device: torch.device) -> torch.dtype:
-    """The dtype the network computes in: for `auto` bf16 where the hardware is fast in it, else float32.
+def choose_precision(wanted: Precision, device: torch.device, training: bool = False) -> torch.dtype:
+    """The dtype the network computes in.
+
+    `auto` follows a written rule and no clock: on a GPU bf16 if the GPU supports it. On a CPU float32, so that a seed
+    gives the same image on every call and under any load; only training uses bf16, if the processor has instructions
+    for it.
 
     Raises:
         UsageError: fp16 on a CPU, where it is neither fast nor safe.
@@ -62,25 +70,25 @@ def choose_precision(wanted: Precision, device: torch.device) -> torch.dtype:
             if device.type == "cuda":
                 fast = torch.cuda.is_bf16_supported(including_emulation=False)
             else:
-                fast = device.type == "cpu" and bf16_is_fast()
+                fast = device.type == "cpu" and training and has_bf16()
             return torch.bfloat16 if fast else torch.float32
 
 
-def bf16_is_fast() -> bool:
-    """Whether this CPU convolves in bf16 clearly faster than in float32.
+BF16 = {"avx512_bf16", "amx_bf16"}  # processor flags
+CPUINFO = Path("/proc/cpuinfo")
 
-    Measured, not looked up: some processors have the instructions and are slower with them. The answer is kept in the
-    cache, so that it is the same on every call and paid for once.
-    """
-    half, single = (partial(_convolution_seconds, dtype) for dtype in (torch.bfloat16, torch.float32))
-    return _is_faster("bf16", half, single, rounds=12)  # a fifth of a second in all where bf16 is fast
+
+def has_bf16(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether this processor reports instructions for products of bf16 numbers."""
+    flags = next((line.partition(":")[2] for line in _lines(cpuinfo) if line.startswith("flags")), "")
+    return not BF16.isdisjoint(flags.split())
 
 
 def winograd_pays(flops: int, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a network is trained faster here if it multiplies less, see :mod:`ddpm_cli.networks.winograd`.
 
-    Measured and kept as :func:`bf16_is_fast`. Never but in float32 on a CPU, nor in small networks, which lose in their
-    narrow layers what they gain in the wide ones.
+    Measured, and kept in the cache. Never but in float32 on a CPU, nor in small networks, which lose in their narrow
+    layers what they gain in the wide ones.
 
     Args:
         flops: of the network for one image.
@@ -89,38 +97,18 @@ def winograd_pays(flops: int, device: torch.device, dtype: torch.dtype) -> bool:
     """
     if device.type != "cpu" or dtype != torch.float32 or flops < LARGE:
         return False
-    return _is_faster("winograd", partial(_training_seconds, True), partial(_training_seconds, False), rounds=5)
-
-
-def _is_faster(what: str, new: Callable[[], float], usual: Callable[[], float], rounds: int) -> bool:
-    """Whether one way is clearly faster than another, at the best of so many rounds; see :func:`remember`."""
     key = f"convolution {circumstances()}"
-    if isinstance(answer := remembered(what, key), bool):
-        return answer
-    best, other = math.inf, math.inf
-    for done in range(1, rounds + 1):
-        best, other = min(best, new()), min(other, usual())  # in turn, so that a busy moment meets both
-        if done >= FEW and best > HOPELESS * other:
-            break
-    fast = best * CLEARLY_FASTER < other
-    remember(what, key, fast)
-    return fast
+    if isinstance(known := remembered("winograd", key), bool):
+        return known
+    # The best of a few rounds, in turn, so that a busy moment meets both.
+    times = [(_training_seconds(True), _training_seconds(False)) for _ in range(5)]
+    faster = min(new for new, _ in times) * CLEARLY_FASTER < min(usual for _, usual in times)
+    remember("winograd", key, faster)
+    return faster
 
 
-CLEARLY_FASTER = 1.3  # what is around each convolution, casts say, eats up
-FEW = 3  # rounds that tell what is hopeless
-HOPELESS = 4  # times as slow, as bf16 is without instructions for it, where a convolution takes a tenth of a second
+CLEARLY_FASTER = 1.3  # the layers between the convolutions use up a part of the gain
 LARGE = 1e9  # FLOP of a network
-
-
-@torch.no_grad()
-def _convolution_seconds(dtype: torch.dtype) -> float:
-    """How long what networks here do most takes: a 3x3 convolution, 0.9 GFLOP."""
-    x = torch.ones(16, 128, 14, 14, dtype=dtype).to(memory_format=torch.channels_last)
-    kernel = torch.ones(128, 128, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
-    start = time.perf_counter()
-    torch.nn.functional.conv2d(x, kernel, padding=1)
-    return time.perf_counter() - start
 
 
 def _training_seconds(winograd: bool) -> float:
@@ -134,12 +122,9 @@ def _training_seconds(winograd: bool) -> float:
     return time.perf_counter() - start
 
 
-def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """What the processor calls itself, or else its kind: `x86_64`, `arm64`."""
-    lines: list[str] = []
-    with contextlib.suppress(OSError):
-        lines = cpuinfo.read_text(encoding="ascii", errors="ignore").splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+def processor(cpuinfo: Path = CPUINFO) -> str:
+    """The name of the processor, or else its kind: `x86_64`, `arm64`."""
+    names = (line.partition(":")[2].strip() for line in _lines(cpuinfo) if line.startswith("model name"))
     return next(filter(None, names), "") or platform.processor() or platform.machine()
 
 
@@ -185,16 +170,46 @@ def _measured(what: str) -> Path:
 ROOT = Path("/")
 
 
-def use_available_threads() -> int:
-    """Compute on the processors this process may use, not on those the machine has; returns their number.
+def use_threads(wanted: int | None = None) -> int:
+    """Set the number of threads that compute, and return it.
 
-    The user's OMP_NUM_THREADS goes before.
+    Args:
+        wanted: the number; None: as many as there are processors that this process may use, or as OMP_NUM_THREADS says.
     """
-    if os.environ.get("OMP_NUM_THREADS"):
-        return torch.get_num_threads()
-    # Only ever fewer: torch knows about hyperthreads and efficiency cores.
-    torch.set_num_threads(max(1, min(available_processors(), torch.get_num_threads())))
+    if wanted is not None:
+        torch.set_num_threads(wanted)
+    elif not os.environ.get("OMP_NUM_THREADS"):
+        # Only ever fewer: torch knows about hyperthreads and efficiency cores.
+        torch.set_num_threads(max(1, min(available_processors(), torch.get_num_threads())))
     return torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """Compute on one thread while the block runs: the sums of several threads are rounded otherwise than those of
+    one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def on_one_thread(generate: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
+    """A generator function whose items are computed under :func:`single_thread`; its caller runs as before."""
+
+    @functools.wraps(generate)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        items, end = generate(*args, **kwargs), object()
+        while True:
+            with single_thread():
+                item = next(items, end)
+            if item is end:
+                return
+            yield cast("T", item)
+
+    return wrapped
 
 
 def available_processors(root: Path = ROOT) -> int:

@@ -113,7 +113,7 @@ def cases(device: torch.device) -> Iterator[Case]:
 def computes(precision: Precision, device: torch.device) -> bool:
     """Whether a device takes a precision, and multiplies in it."""
     try:
-        ones = torch.ones(8, 8, dtype=machine.choose_precision(precision, device), device=device)
+        ones = torch.ones(8, 8, dtype=machine.choose_precision(precision, device, training=True), device=device)
         return float((ones @ ones).sum()) == 8**3
     except (UsageError, RuntimeError, TypeError):  # as MPS says of bf16 on older systems
         return False

@@ -56,7 +56,7 @@ def keep_temporary_files_private() -> None:
     guess, whatever ``TORCHINDUCTOR_CACHE_DIR`` is. To be called before torch's compiler is imported.
     """
     folder = compiled_code() / "tmp"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
 
 

@@ -733,7 +733,11 @@ def test_what_is_remembered_is_no_reason_to_fail(
             [ddpm("models", "list", "--json"), ddpm("models", "show", "good", "--json"), ddpm("models", "show", "good"),
              api(lambda: evaluation.remember(found, "pets"))],
         ),
-        (home / "cache" / "bf16.json", {known: True, "other": False}, [api(machine.bf16_is_fast)]),
+        (
+            home / "cache" / "winograd.json",
+            {known: True, "other": False},
+            [api(lambda: machine.remembered("winograd", known))],
+        ),
         (
             shipped.with_suffix(".json"),
             record,

@@ -209,7 +209,7 @@ def test_every_kind_of_network_resumes_exactly_in_every_precision(
 
 def test_the_scale_of_the_loss_in_fp16_comes_back(pets: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU, which users are spared for its slowness: only what is saved is at issue."""
-    monkeypatch.setattr(machine, "choose_precision", lambda *_: torch.float16)
+    monkeypatch.setattr(machine, "choose_precision", lambda *_, **__: torch.float16)
     chosen = plan(pets, precision="fp16")
     halves = [finish(begun(tmp_path / "broken", chosen), 6), begun(tmp_path / "broken", chosen)]
     assert halves[0].state.scale is not None

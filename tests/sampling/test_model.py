@@ -1,6 +1,7 @@
 """A model draws image k of a seed the same in any company, and refuses what is no image."""
 
 import math
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -201,6 +202,52 @@ def test_inner_batches_are_the_direct_call(count: int, levels: str) -> None:
     assert expected.variance_fraction is not None
     assert torch.equal(found.variance_fraction, expected.variance_fraction)
     assert set(sizes[:-1]) == {4}
+
+
+@pytest.mark.parametrize("options", [{}, {"guidance": 2.0, "rescale": 0.5}, {"name": "heun"}], ids=str)
+def test_an_image_does_not_depend_on_the_number_of_threads(options: dict[str, object]) -> None:
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for kernels, batches in ((1, 1), (1, 2), (2, 1), (3, 4)):
+            torch.set_num_threads(kernels)
+            found.append(drawn(replace(model(**options), inner_batch=4, threads=batches), 3, range(18)))
+            assert torch.get_num_threads() == kernels
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(each, found[0]) for each in found[1:])
+
+
+def test_inner_batches_are_computed_at_a_time_each_by_one_thread() -> None:
+    together, kernels = threading.Barrier(3, timeout=60), []
+
+    def direct(x_t: Tensor, _: Level[Tensor], __: Condition) -> Prediction:
+        together.wait()  # all three are here before one of them goes on
+        kernels.append(torch.get_num_threads())
+        return Prediction(2 * x_t)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        x = torch.randn(12, 1, 2, 2)
+        with torch.inference_mode():
+            found = InnerBatches(direct, 4, threads=3)(x, LEVEL, {}).clean
+            assert found.is_inference()
+        assert torch.equal(found, 2 * x)
+        assert kernels == [1, 1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_error_in_one_of_several_threads_is_raised() -> None:
+    def direct(x_t: Tensor, _: Level[Tensor], __: Condition) -> Prediction:
+        if float(x_t.min()) > 4:
+            raise RuntimeError("shapes differ")
+        return Prediction(x_t)
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        InnerBatches(direct, 2, threads=2)(torch.arange(8.0).reshape(8, 1, 1, 1), LEVEL, {})
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()])

@@ -275,7 +275,10 @@ Device = Annotated[
 ]
 Precision = Annotated[
     PrecisionName,
-    typer.Option(help="What the network computes in; auto: bf16 where the hardware is fast in it, else float32."),
+    typer.Option(
+        help="Numeric precision of the network. auto: bf16 on a GPU that supports it; on a CPU float32, but bf16 for "
+        "training if the processor supports it."
+    ),
 ]
 Seed = Annotated[int | None, number(ranges.SEED, help="Of everything drawn.  [default: random, printed]")]
 Kind = Annotated[KindName, typer.Option(help="Noise schedule.")]

@@ -124,8 +124,8 @@ class Run:
             DataError, ResourceError, UsageError: as :func:`ddpm_cli.data.load`.
         """
         c = self.config
-        machine.use_available_threads()
-        dtype = machine.choose_precision(c.precision, self.device)
+        machine.use_threads()
+        dtype = machine.choose_precision(c.precision, self.device, training=True)
         self.data: ImageSet = self._load("train", c.limit, self.offline, self.say)
         if c.conditional and not self.data.classes:
             raise UsageError(f"{self.data.name} has no labels to be conditional on", "Leave out --conditional.")
@@ -154,7 +154,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         denoiser = checkpoint.build_denoiser(self.info)
         denoiser.network.to(self.device).to(memory_format=torch.channels_last)
-        dtype = machine.choose_precision(precision, self.device)
+        dtype = machine.choose_precision(precision, self.device, training=True)
         denoiser.autocast = None if dtype == torch.float32 else dtype
         if self.winograd is None:
             self.winograd = machine.winograd_pays(self.info.flops, self.device, dtype)

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ddpm_cli import machine
 from ddpm_cli.config import INPAINT_ROUNDS
 from ddpm_cli.denoiser import Blend
 from ddpm_cli.errors import UsageError
@@ -60,6 +61,7 @@ def _much_nearer(start: Level[Floats], first: Level[Floats], second: Level[Float
     return bool(gap < 1e-6 or (second.t > 0 and 2 * gap < second.log_snr - first.log_snr))
 
 
+@machine.on_one_thread
 @torch.inference_mode()
 def vary(
     model: DiffusionModel, x_0: Tensor, strength: float, draw: Draw, labels: Sequence[int | None]
@@ -80,6 +82,7 @@ def vary(
     yield from sample(model.asked, x, levels, draw, chosen, model.condition(labels))
 
 
+@machine.on_one_thread
 @torch.inference_mode()
 def inpaint(
     model: DiffusionModel,
@@ -193,6 +196,7 @@ class Between:
         return slerp(self.a(purpose, step), self.b(purpose, step), self.share)
 
 
+@machine.on_one_thread
 @torch.inference_mode()
 def between(
     model: DiffusionModel,
@@ -220,6 +224,7 @@ def between(
     yield from sample(denoiser, x, levels, draw, chosen, model.condition(labels[0]))
 
 
+@machine.on_one_thread
 @torch.inference_mode()
 def noise_of(
     model: DiffusionModel, x_0: Tensor, levels: Sequence[Level[Floats]], labels: Sequence[int | None]

@@ -1,6 +1,7 @@
 """A model of images that can be drawn from: what evaluation, the library and the command line see."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, cast
@@ -8,6 +9,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
+from ddpm_cli import machine
 from ddpm_cli.config import SamplerConfig, Shape
 from ddpm_cli.denoiser import Clip, Condition, Denoiser, Denoises, Guide, Prediction
 from ddpm_cli.errors import ModelError, NumericsError, UsageError, is_lack_of_memory
@@ -34,14 +36,28 @@ class ImageModel(Protocol):
 
 
 class InnerBatches:
-    """Asks a denoiser in batches of one fixed size, the last one filled up.
+    """Calls a denoiser on batches of one fixed size, the last one filled up.
 
     Kernels and their rounding depend on the batch size; with this they do not, so an image comes out the same
     whichever batch it was part of, in low precision too. Where memory runs out, the size is halved for good.
+
+    On a CPU each of these batches is computed by one thread, several of them at a time: so an image does not depend on
+    the number of threads either, and no thread waits for another in the middle of a layer.
+
+    Args:
+        denoiser: called with parts of a batch.
+        size: images in a part.
+        threads: parts computed at a time, on a CPU.
     """
 
-    def __init__(self, denoiser: Denoises, size: int) -> None:
-        self.denoiser, self.size = denoiser, size
+    def __init__(self, denoiser: Denoises, size: int, threads: int = 1) -> None:
+        self.denoiser, self.size, self.threads = denoiser, size, threads
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        # A thread takes the number of threads that its own kernels use from torch when it first asks for it, which a
+        # convolution does not do.
+        return ThreadPoolExecutor(self.threads, "sampling", initializer=torch.get_num_threads)
 
     def __call__(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
         while True:
@@ -57,13 +73,23 @@ class InnerBatches:
     def _ask(self, x_t: Tensor, level: Level[Tensor], condition: Condition) -> Prediction:
         count = len(x_t)
         rows = torch.arange(-(-count // self.size) * self.size, device=x_t.device).clamp(max=count - 1)
-        answers = []
-        for part in rows.split(self.size):
-            here = Level(*(field[part] for field in level)) if level.t.ndim else level
-            answers.append(self.denoiser(x_t[part], here, {k: v[part] for k, v in condition.items()}))
-        fractions = [a.variance_fraction for a in answers if a.variance_fraction is not None]
+        gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+
+        def predict(part: Tensor) -> Prediction:
+            with torch.inference_mode(inference), torch.set_grad_enabled(gradients):  # each thread has its own modes
+                here = Level(*(field[part] for field in level)) if level.t.ndim else level
+                return self.denoiser(x_t[part], here, {k: v[part] for k, v in condition.items()})
+
+        parts = rows.split(self.size)
+        if x_t.device.type != "cpu":
+            predictions = [predict(part) for part in parts]
+        else:
+            with machine.single_thread():
+                several = self.threads > 1 and len(parts) > 1
+                predictions = list(self._pool.map(predict, parts) if several else map(predict, parts))
+        fractions = [each.variance_fraction for each in predictions if each.variance_fraction is not None]
         return Prediction(
-            torch.cat([answer.clean for answer in answers])[:count],
+            torch.cat([each.clean for each in predictions])[:count],
             torch.cat(fractions)[:count] if fractions else None,
         )
 
@@ -80,6 +106,7 @@ class DiffusionModel:
         sampler: how it is sampled unless said otherwise.
         batch_size: images that walk together.
         inner_batch: images the network sees at once.
+        threads: inner batches computed at a time, on a CPU; images do not depend on it.
         guide: a worse denoiser that guidance leads away from (Karras et al. 2024); None: from the same one's estimate
             without class.
     """
@@ -91,16 +118,17 @@ class DiffusionModel:
     sampler: SamplerConfig
     batch_size: int = 64
     inner_batch: int = 16
+    threads: int = 1
     guide: Denoiser | None = None
 
     @cached_property
     def _asked_in_batches(self) -> InnerBatches:
         """One for all walks, so that what memory allows is found out once."""
-        return InnerBatches(self.denoiser, self.inner_batch)
+        return InnerBatches(self.denoiser, self.inner_batch, self.threads)
 
     @cached_property
     def _guide_in_batches(self) -> InnerBatches | None:
-        return None if self.guide is None else InnerBatches(self.guide, self.inner_batch)
+        return None if self.guide is None else InnerBatches(self.guide, self.inner_batch, self.threads)
 
     @property
     def asked(self) -> Denoises:
@@ -126,6 +154,7 @@ class DiffusionModel:
     def device(self) -> torch.device:
         return next(self.denoiser.parameters()).device
 
+    @machine.on_one_thread
     def walk(self, seed: int, images: Sequence[int], labels: Sequence[int] | None = None) -> Iterator[Step]:
         """Every step on the way to some images of a seed; one batch. Starts with x_T itself.
 
