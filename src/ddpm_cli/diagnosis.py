@@ -614,6 +614,7 @@ CHECKS: dict[str, Check] = {
     "safetensors": Check(partial(_library, "safetensors", partial(_import, "safetensors", "safe_open")), "libraries"),
     "typer": Check(partial(_library, "typer", partial(_import, "typer", "Typer")), "libraries"),
     "matplotlib": Check(partial(_library, "matplotlib", _use_matplotlib), "libraries"),
+    "scipy": Check(partial(_library, "scipy", partial(_import, "scipy.spatial.distance", "cdist")), "libraries"),
     "scikit-image": Check(
         partial(_library, "scikit-image", partial(_import, "skimage.metrics", "structural_similarity")), "libraries"
     ),

@@ -22,7 +22,7 @@ from ddpm_cli.networks.classifier import SIDE, Classifier
 from ddpm_cli.pixels import Pixels, from_uint8
 
 KIND = "features"
-BATCH = 500  # images at once; on a CPU larger ones gain nothing
+BATCH = 100  # images at once; on a CPU larger ones gain nothing
 # Data set -> id of its network. A new one is another yardstick: figures of the two cannot be compared.
 PINNED = {
     "mnist": "9ac7b8cecca48be7e4c813aa20ef996e15f9c90986aeb316b1cf525f423117c4",
@@ -67,10 +67,11 @@ class FeatureNetwork:
                 "Ask for other metrics: --metrics ssim.",
             )
         features, probabilities = [], []
-        for _, x in batches(images):
+        for _, x in batches(whole_batches(images, BATCH)):
             features.append(self.network.features(x))
             probabilities.append(self.network.scores(features[-1]).softmax(1))
-        return Seen(torch.cat(features).numpy(), torch.cat(probabilities).numpy())
+        count = len(images)
+        return Seen(torch.cat(features)[:count].numpy(), torch.cat(probabilities)[:count].numpy())
 
 
 class Sees(Protocol):
@@ -97,6 +98,14 @@ def see_whole(network: Sees, images: ImageSet) -> Seen:
     with contextlib.suppress(DdpmError):  # a cache that cannot be written is no reason to stop
         checkpoint.write_tensors(path, tensors, about)
     return seen
+
+
+def whole_batches(images: Pixels, size: int) -> Pixels:
+    """Return images with the first one repeated at the end, until their number is a multiple of a batch size.
+
+    Kernels round differently in a smaller batch, and copies of an image are to have the same features.
+    """
+    return np.concatenate([images, np.repeat(images[:1], -len(images) % size, axis=0)])
 
 
 def batches(images: Pixels) -> Iterator[tuple[slice, Tensor]]:

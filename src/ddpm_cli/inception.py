@@ -22,7 +22,7 @@ import torch
 
 from ddpm_cli import paths
 from ddpm_cli.errors import ResourceError
-from ddpm_cli.features import Seen
+from ddpm_cli.features import Seen, whole_batches
 from ddpm_cli.pixels import Pixels
 
 LIBRARY = "torch_fidelity"
@@ -73,11 +73,11 @@ class Inception:
     @torch.no_grad()
     def see(self, images: Pixels) -> Seen:
         """Features of colour images, uint8 (N, 3, H, W); of no classes."""
+        whole = whole_batches(images, BATCH)
         parts = [
-            self.extractor(torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])))[0]
-            for start in range(0, len(images), BATCH)
+            self.extractor(torch.from_numpy(whole[start : start + BATCH]))[0] for start in range(0, len(whole), BATCH)
         ]
-        features = torch.cat(parts).float().cpu().numpy()
+        features = torch.cat(parts)[: len(images)].float().cpu().numpy()
         return Seen(features, np.empty((len(features), 0), np.float32))
 
 

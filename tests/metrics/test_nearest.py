@@ -39,7 +39,21 @@ def test_an_exact_copy_of_an_image_that_is_there_twice_is_one() -> None:
 
 
 def test_blocks_are_squared_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly, also where float32 could not add the squares: 255^2 * 3000 is 11 times 2^24."""
     monkeypatch.setattr(nearest, "ROWS", 3)
-    a, b = DRAW.standard_normal((8, 4)), DRAW.standard_normal((5, 4))
+    monkeypatch.setattr(nearest, "CELLS", 6500)  # two images
+    a, b = (DRAW.integers(0, 256, (n, 3000), dtype=np.uint8) for n in (8, 5))
+    a[0], b[:2] = 255, [[0], [1]]
     found = np.concatenate([squares for _, squares in blocks(a, b)])
-    np.testing.assert_allclose(found, ((a[:, None] - b) ** 2).sum(2), atol=1e-12)
+    assert (found == ((a.astype(np.int64)[:, None] - b) ** 2).sum(2)).all()
+
+
+def test_the_nearest_is_found_among_many_that_are_hardly_farther() -> None:
+    """Squared distances of 3e8 that differ by 1 to 1,500; float32 has steps of 32 there."""
+    image = DRAW.integers(0, 256, (1, 3, 64, 64), dtype=np.uint8)
+    image[:, 0, 0, 0] = 128
+    others = np.repeat(255 - image, 40, 0)
+    for _ in range(10):
+        farther = DRAW.permutation(40)
+        others[:, 0, 0, 0] = 128 + farther
+        assert neighbours(image, others).which[0] == farther.argmin()

@@ -6,7 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS = 250  # compared with everything at once
+ROWS = 250  # compared with all rows of the other set at once
+CELLS = 2**20  # pixels that are converted at once: 4 MB
+EXACT_COLUMNS = 1024  # 1024 * 128^2 = 2^24: up to here float32 adds products of -128..127 without rounding
 COPY = 1 / 3  # a nearest neighbour so much nearer than the second is a copy: Yoon et al. 2023, section 3.1
 
 
@@ -45,34 +47,47 @@ def neighbours(
     flat, around = images.reshape(len(images), -1), others.reshape(len(others), -1)
     which = np.empty(len(flat), np.int64)
     squares = np.empty((len(flat), 2))
-    for rows, about in blocks(flat, around, np.float32):
-        two = np.argpartition(about, 1, axis=1)[:, :2]
-        # Float32 finds the candidates; whole numbers tell how far they are.
-        apart = flat[rows, None].astype(np.int64) - around[two]
-        exact = (apart * apart).sum(2)
-        order = exact.argsort(1, kind="stable")
-        which[rows] = np.take_along_axis(two, order[:, :1], 1)[:, 0]
-        squares[rows] = np.take_along_axis(exact, order, 1)
+    for rows, found in blocks(flat, around):
+        lines = np.arange(len(found))
+        first = found.argmin(1)
+        which[rows], squares[rows, 0] = first, found[lines, first]
+        found[lines, first] = np.inf
+        squares[rows, 1] = found.min(1)
         progress(rows.stop, len(flat))
     distance = np.sqrt(squares / flat.shape[1])
     return Neighbours(which, distance[:, 0], distance[:, 0] <= COPY * distance[:, 1])
 
 
-def blocks(
-    a: NDArray[np.generic], b: NDArray[np.generic], dtype: type[np.floating] = np.float64
-) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-    """Squared distances |a_i - b_j|^2 in blocks of rows, (rows, M), with the rows they are; at least 0.
+def blocks(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Yield a slice of rows of a and their squared distances from all rows of b, (rows, M).
+
+    They are exact, and so independent of the number of threads: see EXACT_COLUMNS.
 
     Args:
         a: (N, d).
         b: (M, d).
-        dtype: to compute in.
     """
-    y = b.astype(dtype)
-    lengths = (y * y).sum(1)
-    for start in range(0, len(a), ROWS):
-        rows = slice(start, min(start + ROWS, len(a)))
-        x = a[rows].astype(dtype)
-        squares = lengths - 2 * (x @ y.T)
-        squares += (x * x).sum(1)[:, None]
-        yield rows, squares.clip(min=0, out=squares)
+    columns = list(_slices(a.shape[1], EXACT_COLUMNS))
+    parts = list(_slices(len(b), max(1, CELLS // a.shape[1])))
+    other = np.concatenate([_squared_lengths(_centered(b[part])) for part in parts])
+    for rows in _slices(len(a), ROWS):
+        x = _centered(a[rows])
+        squares = _squared_lengths(x)[:, None] + other
+        for part in parts:
+            y = _centered(b[part])
+            for some in columns:
+                squares[:, part] -= 2 * (x[:, some] @ y[:, some].T)
+        yield rows, squares
+
+
+def _centered(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return pixels.astype(np.float32) - 128
+
+
+def _squared_lengths(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    squared: NDArray[np.float64] = np.square(x, dtype=np.float64).sum(1)
+    return squared
+
+
+def _slices(length: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))
