@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpm_cli import config, documents, files
+from ddpm_cli import config, documents, files, ranges
 from ddpm_cli.config import NetworkConfig, SamplerConfig, ScheduleConfig, Shape, Target
 from ddpm_cli.errors import DdpmError, ModelError, UsageError
 
@@ -129,6 +129,17 @@ class Info:
         if info.network.classes not in (0, len(info.classes)):
             raise TypeError("classes")
         info.schedule.check_target(info.target)
+        for name, value, allowed in (
+            ("parameters", info.parameters, ranges.WORK),
+            ("flops", info.flops, ranges.WORK),
+            ("step", info.training.get("step"), ranges.EVERY),
+            ("steps", info.training.get("steps"), ranges.EVERY),
+            ("images", info.data.get("images"), ranges.EVERY),
+            ("mean", info.data.get("mean"), ranges.PIXEL),
+            ("std", info.data.get("std"), ranges.PIXEL),
+        ):
+            if isinstance(value, int | float):  # what is not a number is shown as it is
+                config.check_number(name, value, allowed)
         return info
 
 

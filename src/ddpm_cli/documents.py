@@ -6,10 +6,13 @@ of two exceptions; a pipe is not waited for, and a device not read to its end.
 
 import errno
 import json
+import math
 import os
 import stat
 from pathlib import Path
 from typing import Any
+
+from ddpm_cli import ranges
 
 LARGEST = 16 * 2**20  # bytes
 DEEPEST = 50  # lists and objects in one another; what ddpm writes has six, and Python walks through a thousand
@@ -37,10 +40,10 @@ def parse(text: str | bytes) -> Any:
     """The value of a JSON document, as :func:`json.loads` understands it.
 
     Raises:
-        ValueError: not JSON, or too deeply nested.
+        ValueError: not JSON, too deeply nested, or with a number beyond 64 bits or the range of floats.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_whole, parse_float=_real)
     except RecursionError as error:
         raise ValueError("too deeply nested") from error
     level = [value]
@@ -49,6 +52,20 @@ def parse(text: str | bytes) -> Any:
         if not level:
             return value
     raise ValueError("too deeply nested")
+
+
+def _whole(text: str) -> int:
+    """A whole number of a document, in a signed number of 64 bits."""
+    if len(text) > len(str(-ranges.LARGEST)) or abs(number := int(text)) > ranges.LARGEST:
+        raise ValueError(f"{text[:20]}... is beyond 64 bits")
+    return number
+
+
+def _real(text: str) -> float:
+    """A decimal number of a document."""
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text[:20]} is beyond the range of floats")
+    return number
 
 
 def _inside(node: object) -> list[Any]:

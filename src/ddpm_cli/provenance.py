@@ -6,11 +6,12 @@ Invariant: :func:`read` of :func:`as_text` of :func:`provenance` says all that d
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast, get_args
 
-from ddpm_cli import __version__
+from ddpm_cli import __version__, ranges
 from ddpm_cli.checkpoint import Weights
 from ddpm_cli.config import Precision, SamplerConfig
 from ddpm_cli.drawing import Ready
 from ddpm_cli.errors import DataError, UsageError
+from ddpm_cli.ranges import Range
 
 
 def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Origin(NamedTuple):
     guide: str | None
 
 
-MOST = 10**6  # images of a file; beyond it, it is none of ours
+MOST = 10_000  # images that are sampled again for one file
 
 
 def read(text: Mapping[str, str], name: str) -> Origin:
@@ -102,16 +103,21 @@ def read(text: Mapping[str, str], name: str) -> Origin:
         raise DataError(f"{name} does not say how it was drawn", hint)
     try:
         first, _, last = text["index"].partition("-")
-        images = range(int(first), int(last or first) + 1)
-        labels = [int(label) for label in text["label"].split(",")] if "label" in text else None
-        if not 0 < len(images) <= MOST or (labels is not None and len(labels) != len(images)):
-            raise ValueError("index and label do not fit each other")  # told like the others
+        begin, end = (_whole("index", number, ranges.SEED) for number in (first, last or first))
+        if not begin <= end < begin + MOST:
+            raise ValueError(f"index is {text['index']}, expected at most {MOST:,} images")
+        images = range(begin, end + 1)
+        labels = (
+            [_whole("label", each, ranges.CLASSES) for each in text["label"].split(",")] if "label" in text else None
+        )
+        if labels is not None and len(labels) != len(images):
+            raise ValueError(f"it has {len(labels)} labels for {len(images)} images")
         return Origin(
             text["model"],
             _one_of(get_args(Weights), text["weights"]),
             SamplerConfig(
                 name=cast("Any", text["sampler"]),
-                steps=int(text["steps"]),
+                steps=_whole("steps", text["steps"], ranges.STEPS),
                 spacing=cast("Any", text["spacing"]),
                 eta=float(text["eta"]) if "eta" in text else None,
                 variance=cast("Any", text.get("variance")),
@@ -122,13 +128,20 @@ def read(text: Mapping[str, str], name: str) -> Origin:
                 threshold=float(text["threshold"]) if "threshold" in text else None,
             ),
             _one_of(get_args(Precision), text["precision"]),
-            int(text["seed"]),
+            _whole("seed", text["seed"], ranges.SEED),
             images,
             labels,
             text.get("guide"),
         )
     except (LookupError, ValueError, UsageError) as error:
         raise DataError(f"what {name} says of how it was drawn is damaged: {error}", hint) from error
+
+
+def _whole(name: str, text: str, allowed: Range) -> int:
+    try:
+        return int(allowed.read(text))
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
 
 
 def _interval(text: str) -> tuple[float, float]:

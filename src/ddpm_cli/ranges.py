@@ -119,6 +119,9 @@ BATCH = Range(1, 1_000_000)  # a thousand times the usual
 SIDE = Range(1, 4096)  # pixels
 CLASSES = Range(0, 1_000_000)
 
+PIXEL = Range(-2, 2, whole=False)  # mean and standard deviation of values in [-1, 1], and some rounding
+WORK = Range(0, LARGEST)  # parameters, or floating-point operations for an image
+
 TIMESTEPS = Range(1, 1_000_000)  # a thousand times the usual, and still only megabytes
 BETA = Range(0, 1, whole=False, above=True, below=True)
 OFFSET = Range(0, 1000, whole=False)

@@ -301,3 +301,73 @@ def test_a_number_that_no_option_takes_is_refused_in_one_form(ddpm: Any, value: 
         assert value[:20] in sentence, (words, sentence)
         assert ", expected " in sentence, (words, sentence)
         assert len(sentence) < 200
+
+
+BEYOND = ["1" + "0" * 400, "-1" + "0" * 400, "9" * 5000, "1e999", "18446744073709551616", "NaN", "-Infinity"]
+
+
+def with_numbers(path: Path, changes: dict[str, str], into: Path) -> None:
+    """Copies a model file; the numbers at these places of its description are replaced by JSON text."""
+    import mutation
+
+    header, about, body = mutation.take_apart(path.read_bytes())
+    for number, place in enumerate(changes):
+        *above, key = place.split(".")
+        part = about
+        for name in above:
+            part = part[name]
+        part[key] = f"<{number}>"
+    text = json.dumps(about)
+    for number, value in enumerate(changes.values()):
+        text = text.replace(f'"<{number}>"', value)
+    into.write_bytes(mutation.put_together(json.dumps(header).encode(), text.encode(), body))
+
+
+@pytest.mark.parametrize("value", BEYOND)
+@pytest.mark.parametrize(
+    "place", ["parameters", "flops", "training.step", "training.steps", "data.images", "data.mean", "sampler.steps"]
+)
+def test_a_number_beyond_reason_in_one_model_leaves_the_others_in_the_list(
+    ddpm: Any, model: Path, home: Path, place: str, value: str
+) -> None:
+    with_numbers(model, {place: value}, home / "models" / "odd.safetensors")
+    listed = {each["name"]: each["problem"] for each in ddpm("models", "list", "--json").done().json["models"]}
+    assert listed["tiny"] is None
+    assert listed["odd"]
+    ddpm("models", "list").done()
+    ddpm("models", "show", "odd").refused(4, "odd.safetensors")
+    ddpm("sample", "--model", "odd", "-n", 1).refused(4, "odd.safetensors")
+
+
+@pytest.mark.parametrize("place", ["parameters", "flops", "training.steps", "sampler.steps", "schedule.timesteps"])
+def test_a_number_of_the_wrong_sign_in_a_model_is_named(ddpm: Any, model: Path, home: Path, place: str) -> None:
+    with_numbers(model, {place: "-1"}, home / "models" / "odd.safetensors")
+    ddpm("models", "show", "odd").refused(4, "odd.safetensors", f"{place.rpartition('.')[2]} is -1, expected ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("seed", value) for value in ("-1", "9223372036854775808", "9" * 5000, "x", "1e3", "")),
+        *(("steps", value) for value in ("0", "1000000000", "9" * 400, "1.5", "nan")),
+        *(("index", value) for value in ("-1", "0-10000", "5-1", "9" * 30, "0-" + "9" * 400, "a-b")),
+        *(("guidance", value) for value in ("nan", "inf", "1e400", "101", "-1")),
+        *(("rescale", value) for value in ("nan", "2")),
+        *(("threshold", value) for value in ("0", "-inf")),
+        *(("interval", value) for value in ("1e400-2", "nan-nan", "5-2", "1")),
+        *(("label", value) for value in ("9" * 400, "-1", "x", "0,0,0")),
+    ],
+)
+@pytest.mark.usefixtures("model")
+def test_a_number_beyond_reason_in_a_picture_is_3(refused: Any, cwd: Path, key: str, value: str, ddpm: Any) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from ddpm_cli.render.images import png
+
+    ddpm("sample", "-n", 1, "--steps", 1, "--guidance", 2, "-o", "right.png").done()
+    with Image.open("right.png") as picture:
+        text = {name: str(each) for name, each in picture.info.items() if name != "dpi"}
+    (cwd / "wrong.png").write_bytes(png(np.zeros((1, 12, 12), np.uint8), {**text, key: value}))
+    refused(["sample", "--like", "wrong.png", "-o", "again.png"], 3, "wrong.png")
+    assert not (cwd / "again.png").exists()
