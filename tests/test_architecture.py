@@ -17,6 +17,7 @@ RANKS = {
     "errors": 0,
     "ranges": 0,
     "torch_environment": 2,
+    "printable": 0,
     "config": 1,
     "documents": 1,
     "paths": 1,

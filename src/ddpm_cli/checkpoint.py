@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ddpm_cli import config, documents, files, ranges
 from ddpm_cli.config import NetworkConfig, SamplerConfig, ScheduleConfig, Shape, Target
 from ddpm_cli.errors import DdpmError, ModelError, UsageError
+from ddpm_cli.printable import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -227,8 +228,7 @@ def _digest(about: Mapping[str, Any], tensors: Mapping[str, "Tensor"]) -> str:
 
 def _brief(found: object) -> str:
     """The beginning of what somebody may have written, or of what was said of it, as text that stays in its line."""
-    text = "".join(c if c.isprintable() else " " for c in str(found)[:500])
-    return " ".join(text.split())[:80] or type(found).__name__
+    return printable(" ".join(str(found)[:500].split()))[:80] or type(found).__name__
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

@@ -63,7 +63,11 @@ def unknown_name(what: str, found: str, known: Iterable[str]) -> UsageError:
     return UsageError(f"unknown {what} {found!r}", f"{guess}Known: {', '.join(names)}.")
 
 
-NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")  # of a GPU; of the system, as torch says it
+PERMISSIONS = "Check the path, and who may read it: ls -ld"  # a hint
+
+# Of a GPU; of the system, as torch, C++, the loader of libraries and Python's threads report it.
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "failed to map segment")
+NO_MEMORY += ("can't start new thread",)
 
 
 def is_lack_of_memory(error: BaseException) -> bool:

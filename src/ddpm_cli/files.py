@@ -12,6 +12,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO
 
 from ddpm_cli.errors import ResourceError
@@ -29,6 +30,8 @@ _REASONS = {
     errno.EEXIST: ("a part of that path is a file, not a folder", _ELSEWHERE),
     errno.EISDIR: ("that is a folder", "name a file inside it"),
     errno.ENOENT: ("its folder is gone", _ELSEWHERE),
+    errno.ENAMETOOLONG: ("the name is too long for the file system", "use a shorter name"),
+    errno.EMFILE: ("too many files are open", "raise the limit: ulimit -n"),
 }
 
 
@@ -340,3 +343,35 @@ def reported(path: Path) -> Iterator[None]:
     except OSError as error:
         reason, hint = _REASONS.get(error.errno or 0, (str(error.strerror or error).lower(), _ELSEWHERE))
         raise ResourceError(f"cannot write {path}: {reason}", f"{hint[0].upper()}{hint[1:]}.") from error
+
+
+def system_error(error: OSError) -> ResourceError:
+    """Describe an error of the operating system that no code closer to its cause has described.
+
+    Args:
+        error: with an ``errno``; whether a file was read or written is not known.
+    """
+    missing = error.errno == errno.ENOENT
+    if error.filename is None:
+        return ResourceError(f"the operating system reports: {str(error.strerror).lower()}", TRACE)
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    unknown = (str(error.strerror).lower(), "")
+    reason, hint = ("it does not exist", "") if missing else _REASONS.get(error.errno or 0, unknown)
+    if hint in ("", _ELSEWHERE):
+        hint = f"check the path and its permissions: ls -ld {quote(name)}"
+    return ResourceError(f"cannot use {name}: {reason}", f"{hint[0].upper()}{hint[1:]}")
+
+
+TRACE = "For where it happened: DDPM_DEBUG=1 ddpm ..."
+
+
+def check_current_folder() -> None:
+    """Refuse to work in a folder that was deleted: relative paths mean nothing there, and MKL ends the process.
+
+    Raises:
+        ResourceError: it was.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise ResourceError("the current folder no longer exists", "Change to a folder that exists: cd ~") from error

@@ -29,6 +29,7 @@ class Result:
     code: int
     out: str
     err: str
+    arguments: tuple[str, ...] = ()
 
     def done(self) -> "Result":
         assert self.code == 0, self.err
@@ -36,10 +37,14 @@ class Result:
         return self
 
     def refused(self, code: int, *words: str) -> None:
-        """An expected error: its code, one sentence and one hint on stderr that hold the words, and nothing else."""
+        """An expected error: its code, one sentence and one hint on stderr that hold the words, and nothing else.
+
+        With --json, stdout holds the same as a document; else it is empty.
+        """
         assert "Traceback" not in self.err
         assert self.code == code, self.err
-        assert self.out == ""
+        if "--json" not in self.arguments:
+            assert self.out == ""
         *_, sentence, hint = self.err.splitlines() or ["", ""]
         assert self.err.count("ddpm: ") == 1, self.err
         assert sentence.startswith("ddpm: "), self.err
@@ -48,6 +53,9 @@ class Result:
         assert hint.strip()
         for word in words:
             assert word in f"{sentence}\n{hint}", self.err
+        if "--json" in self.arguments:
+            said = {"error": sentence.removeprefix("ddpm: ").removesuffix("."), "hint": hint.removeprefix("  ")}
+            assert self.json == {"schema": 1, "status": "failed", "code": code, **said}
 
     @property
     def json(self) -> dict[str, Any]:
@@ -70,8 +78,9 @@ def ddpm(capsys: pytest.CaptureFixture[str]) -> Ddpm:
 
     def call(*arguments: object) -> Result:
         capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return Result(code, *capsys.readouterr())
+        words = tuple(map(str, arguments))
+        code = main(words)
+        return Result(code, *capsys.readouterr(), words)
 
     return call
 
@@ -93,8 +102,9 @@ def process(command: list[str]) -> Ddpm:
 
     def call(*arguments: object, **options: Any) -> Result:
         asked = {"capture_output": True, "text": True, "timeout": 100, **options}
-        done = subprocess.run([*command, *map(str, arguments)], check=False, **asked)
-        return Result(done.returncode, done.stdout, done.stderr)
+        words = tuple(map(str, arguments))
+        done = subprocess.run([*command, *words], check=False, **asked)
+        return Result(done.returncode, done.stdout, done.stderr, words)
 
     return call
 

@@ -1,11 +1,16 @@
 """Every documented exit code, one by one: what ``main`` returns, and what a shell sees of a signal or a closed pipe."""
 
+import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +120,167 @@ def test_the_debug_variable_shows_the_traceback_of_an_expected_error(
     result = ddpm("sample", "--model", "nobody")
     assert result.code == 4
     assert "Traceback" in result.err
+
+
+# --- what the operating system refuses --------------------------------------------------------------------------------
+
+LONG = "x" * 300  # bytes of a name; file systems allow 255
+CAPABILITIES = [
+    "setpriv",
+    "--bounding-set",
+    "-dac_override,-dac_read_search",
+]  # root without its right to open anything
+
+
+@pytest.fixture
+def unprivileged(command: list[str], process: Any) -> Any:
+    """Runs a command as a process that file permissions apply to."""
+    if os.getuid() == 0:
+        if shutil.which(CAPABILITIES[0]) is None:
+            pytest.skip("root may open everything")
+        command[:0] = CAPABILITIES
+    return process
+
+
+@pytest.fixture
+def shut(cwd: Path) -> Iterator[Path]:
+    """A folder that must not be searched."""
+    folder = cwd / "shut"
+    folder.mkdir(mode=0)
+    yield folder
+    folder.chmod(0o700)
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["sample", "-n", "1", "-o", "shut/a.png"], 6),
+        (["sample", "-n", "1", "-o", "shut/folder/"], 6),
+        (["noise", "--dataset", "mnist", "-o", "shut/a.png"], 6),
+        (["edit", "vary", "--dataset", "mnist", "-o", "shut/a.png"], 6),
+        (["schedule", "plot", "-o", "shut/a.png"], 6),
+        (["eval", "-n", "4", "--plot", "shut/a.png"], 6),
+        (["train", "-o", "shut/run"], 6),
+        (["train", "--dataset", "./shut/in"], 3),
+        (["train", "--dataset", "./shut"], 3),
+        (["train", "--resume", "shut/run"], 4),
+        (["sample", "--model", "shut/a.safetensors"], 4),
+        (["sample", "--like", "shut/a.png"], 3),
+        (["noise", "shut/a.png"], 3),
+        (["eval", "shut/a.npz"], 3),
+        (["schedule", "show", "--from-file", "shut/betas.csv"], 3),
+        (["schedule", "show", "--config", "shut/a.toml"], 3),
+        (["models", "rm", "shut/run", "--yes"], 4),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_a_folder_that_must_not_be_searched_is_named(
+    unprivileged: Any, shut: Path, arguments: list[str], code: int
+) -> None:
+    unprivileged(*arguments).refused(code, shut.name)
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["sample", "-n", "1", "-o", f"{LONG}.png"], 6),
+        (["sample", "-n", "1", "-o", f"{LONG}/"], 6),
+        (["noise", "--dataset", "mnist", "-o", f"{LONG}.png"], 6),
+        (["schedule", "plot", "-o", f"{LONG}.png"], 6),
+        (["schedule", "show", "-o", f"{LONG}.csv"], 6),
+        (["train", "-o", LONG], 6),
+        (["train", "-o", f"a/{'/'.join(['x' * 200] * 25)}"], 6),  # more than the 4,096 bytes of a path
+        (["sample", "--model", f"./{LONG}"], 4),
+        (["noise", f"{LONG}.png"], 3),
+        (["eval", f"{LONG}.npz"], 3),
+        (["eval", f"./{LONG}"], 4),
+        (["train", "--resume", LONG], 4),
+        (["train", "--dataset", f"./{LONG}"], 3),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else str(value),
+)
+def test_a_name_that_is_too_long_is_refused(ddpm: Any, arguments: list[str], code: int, written: Any) -> None:
+    before = written()
+    ddpm(*arguments).refused(code, "xxx")
+    assert written() == before
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/some/file"), ["/some/file", "permission"]),
+        (OSError(errno.EIO, "Input/output error", "/some/file"), ["/some/file", "input/output error"]),
+        (OSError(errno.EMFILE, "Too many open files", "/some/file"), ["/some/file", "ulimit -n"]),
+        (OSError(errno.ESTALE, "Stale file handle", b"/some/file"), ["/some/file", "stale"]),
+        (OSError(errno.EIO, "Input/output error"), ["input/output error"]),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), ["memory", "ulimit -v"]),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), ["memory", "ulimit -v"]),
+        (RuntimeError("can't start new thread"), ["memory", "ulimit -v"]),
+        (RuntimeError("std::bad_alloc"), ["memory", "ulimit -v"]),
+    ],
+    ids=str,
+)
+def test_2_is_a_path_that_no_system_takes(ddpm: Any, home: Path) -> None:
+    home.mkdir()
+    for key, command in (("output", "sample"), ("model", "sample"), ("reference", "eval"), ("dataset", "train")):
+        (home / "config.toml").write_text(f'[{command}]\n{key} = "a\\u0000/b.png"\n')
+        result = ddpm(command)
+        assert result.code in (2, 3, 4), result.err
+        assert "Traceback" not in result.err
+
+
+def test_6_is_an_error_of_the_system_wherever_it_comes_from(
+    ddpm: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, words: list[str]
+) -> None:
+    def raise_it(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ddpm_cli.schedule.Schedule.__init__", raise_it)
+    ddpm("schedule", "show").refused(6, *words)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["schedule", "list"], ["models", "list"], ["sample", "-n", "1", "-o", "/dev/null"], ["train"], ["doctor"]],
+    ids=" ".join,
+)
+def test_6_is_a_current_folder_that_was_deleted(
+    command: list[str], process: Any, cwd: Path, arguments: list[str]
+) -> None:
+    gone = cwd / "gone"
+    gone.mkdir()
+    words = ["bash", "-c", 'rmdir "$PWD"; exec "$@"', "bash", *command]
+    command[:] = [*words[:4], sys.executable, "-P", "-c", "from ddpm_cli.cli import entry; entry()"]
+    process(*arguments, cwd=gone).refused(6, "current folder", "cd")
+    assert process("train", "--help", cwd=_again(gone)).code == 0
+
+
+def _again(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_without_a_temporary_folder_libraries_get_one_in_the_data_directory(
+    ddpm: Any, quick: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere/at/all"])
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    ddpm(*quick, "--steps", 1).done()
+    assert Path(tempfile.gettempdir()).is_relative_to(home)
+    assert os.environ["TMPDIR"] == tempfile.gettempdir()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["noise", "-"], ["eval", "-"], ["schedule", "show", "--from-file", "-"]],
+    ids=" ".join,
+)
+def test_3_is_a_standard_input_that_cannot_be_read(process: Any, cwd: Path, arguments: list[str]) -> None:
+    with (cwd / "write-only").open("wb") as file:
+        process(*arguments, stdin=file).refused(3)
 
 
 # --- signals --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""``--json``: one document, strict, with absolute paths, and nothing at all when something fails."""
+"""``--json``: one document, strict, with absolute paths, also when something fails."""
 
 import math
 import signal
@@ -120,8 +120,63 @@ def test_a_dry_run_tells_what_would_be(ddpm: Any, quick: tuple[str, ...], home: 
         (["sample", "--model", "nobody"], 4),
         (["schedule", "show", "--max-beta", "2"], 2),
         (["schedule", "show", "--nonsense"], 2),
+        (["schedule", "show", "--quiet", "--verbose"], 2),
+        (["smaple"], 2),
+        ([], 2),
     ],
     ids=str,
 )
-def test_a_failure_leaves_stdout_empty(ddpm: Any, arguments: list[str], code: int) -> None:
-    ddpm(*arguments, "--json").refused(code)
+@pytest.mark.parametrize("first", [False, True])
+def test_a_failure_is_a_document_with_json_and_leaves_stdout_empty_without(
+    ddpm: Any, arguments: list[str], code: int, first: bool
+) -> None:
+    words = [*arguments[:1], "--json", *arguments[1:]] if first else [*arguments, "--json"]
+    ddpm(*words).refused(code)  # compares the document with the lines on stderr
+    if arguments:
+        ddpm(*arguments).refused(code)
+
+
+def test_a_failure_after_json_in_the_settings_is_a_document(ddpm: Any, home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text("[sample]\njson = true\n")
+    result = ddpm("sample", "--model", "nobody")
+    assert (result.json["status"], result.json["code"], result.code) == ("failed", 4, 4)
+
+
+def test_a_failure_document_does_not_outlive_its_command(ddpm: Any) -> None:
+    ddpm("sample", "--model", "nobody", "--json").refused(4)
+    ddpm("sample", "--model", "nobody").refused(4)
+
+
+def test_a_bug_is_a_document_too(ddpm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def planted(*_: object) -> None:
+        raise ZeroDivisionError("planted \x1b[31m")
+
+    monkeypatch.setattr("ddpm_cli.schedule.Schedule.__init__", planted)
+    result = ddpm("schedule", "show", "--json")
+    assert (result.code, result.json["status"], result.json["code"]) == (1, "failed", 1)
+    assert "ZeroDivisionError" in result.json["error"]
+    assert "in planted" in result.err
+    assert "\x1b" not in result.err
+
+
+@pytest.mark.usefixtures("model")
+def test_an_interrupt_is_a_document_that_says_interrupted(ddpm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ddpm_cli.drawing.draw", interrupt)
+    result = ddpm("sample", "--json")
+    assert (result.code, result.json["status"], result.json["code"]) == (130, "interrupted", 130)
+
+
+def test_a_document_that_was_printed_is_not_followed_by_a_second(ddpm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ddpm_cli.cli._output import Output
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Output, "table", fail)
+    result = ddpm("schedule", "list", "--json")
+    assert result.code == 6
+    assert result.json["status"] == "done"

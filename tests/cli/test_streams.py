@@ -1,10 +1,13 @@
 """Streams: the result on stdout, everything else on stderr; plain off a terminal; nothing written anywhere else."""
 
 import contextlib
+import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,3 +241,159 @@ def test_progress_off_a_terminal_tells_rate_and_time_left(
     now = 50.0
     live(50_000_000, 90_000_000)
     assert capsys.readouterr().err == "fetching x  50 of 90 MB  0.5 MB/s  80 s left\n"
+
+
+# --- names and messages of others -----------------------------------------------------------------------------------
+
+HOSTILE = "a\x1b[31m\u202e:smile:[bold]\u200b"  # a color, a reversal, an emoji and markup for Rich, no width
+SHOWN = r"a\x1b[31m\u202e:smile:[bold]\u200b"
+
+
+def is_harmless(text: str) -> bool:
+    """Whether a text does nothing to a terminal but end its lines and separate its columns."""
+    return text.replace("\n", "").replace("\t", "").isprintable()
+
+
+@pytest.fixture
+def hostile_photos(photos: Path, cwd: Path) -> Path:
+    """The images in a folder and with classes whose names do all sorts of things to a terminal."""
+    folder = cwd / HOSTILE
+    for number, source in enumerate(sorted(photos.iterdir())):
+        shutil.copytree(source, folder / f"{number}\x1b]0;title\x07{os.fsdecode(bytes([0xFF]))}")
+    return folder
+
+
+def test_hostile_names_are_harmless_in_every_note_table_log_and_error(
+    ddpm: Any, quick: tuple[str, ...], hostile_photos: Path, home: Path
+) -> None:
+    train, _, _, *tiny = quick
+    done = ddpm(train, "--dataset", f"./{hostile_photos.name}", *tiny, "--steps", 2, "-v").done()
+    assert is_harmless(done.err)
+    assert SHOWN in done.err
+    run = next((home / "runs").iterdir())
+    log = (run / "train.log").read_text(encoding="utf-8")
+    assert is_harmless(log)
+    assert SHOWN in log
+    named = run.with_name(f"run{HOSTILE}")
+    run.rename(named)
+    for arguments in (
+        ["models", "list"],
+        ["models", "show", named.name],
+        ["data", "list"],
+        ["sample", "--model", named.name, "-n", "1", "--steps", "1", "-v"],
+        ["eval", named.name, "-n", "4", "--metrics", "ssim", "--reference", f"./{hostile_photos.name}", "-v"],
+        ["train", "--resume", named.name],
+        ["sample", "--model", HOSTILE],
+        ["train", "--dataset", f"no{HOSTILE}"],
+        ["train", "--dataset", f"./{HOSTILE}/nothing"],
+        ["noise", f"./{HOSTILE}.png"],
+        ["sample", "--label", HOSTILE],
+        [f"sample{HOSTILE}"],
+        ["sample", f"--{HOSTILE}"],
+        ["doctor", "--device", HOSTILE],
+    ):
+        result = ddpm(*arguments)
+        assert is_harmless(result.err), arguments
+        assert is_harmless(result.out) or arguments == ["train", "--resume", named.name], arguments
+        assert "Traceback" not in result.err
+
+
+def test_bytes_that_are_no_utf_8_have_one_form(ddpm: Any) -> None:
+    name = os.fsdecode(b"\xe9t\xe9")
+    for arguments in (
+        ["sample", "--model", name],
+        ["sample", "--model", f"./{name}"],
+        ["train", "--dataset", name],
+        ["train", "--dataset", f"./{name}"],
+        ["train", "--resume", name],
+        ["noise", f"./{name}.png"],
+        ["schedule", "show", "--from-file", name],
+        ["schedule", "show", "--config", name],
+        ["sample", "--label", name],
+        [name],
+    ):
+        result = ddpm(*arguments)
+        assert r"\xe9t\xe9" in result.err, arguments
+        assert "udc" not in result.err
+        assert "\N{REPLACEMENT CHARACTER}" not in result.err
+
+
+@pytest.mark.usefixtures("model")
+def test_a_path_is_exact_off_a_terminal_and_harmless_on_one(ddpm: Any, on_a_terminal: Any) -> None:
+    name = f"{HOSTILE}.png"
+    assert ddpm("sample", "-n", 1, "--steps", 1, "-o", name).done().out == f"{name}\n"
+    code, shown = on_a_terminal("sample", "-n", "1", "--steps", "1", "-q", "-o", name, DDPM_DEVICE="cpu")
+    assert (code, shown) == (0, f"{SHOWN}.png\r\n")
+
+
+def test_notes_above_a_bar_are_literal(on_a_terminal: Any, quick: tuple[str, ...], hostile_photos: Path) -> None:
+    _, shown = on_a_terminal("train", "--dataset", f"./{hostile_photos.name}", *quick[3:], "--steps", 2)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert SHOWN in plain
+    assert "\N{SMILING FACE WITH OPEN MOUTH AND SMILING EYES}" not in plain
+    assert "\x1b]0;" not in shown
+
+
+def test_a_hostile_message_of_a_library_is_harmless(
+    ddpm: Any, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, cwd: Path
+) -> None:
+    from ddpm_cli.runs import Run, pictures
+
+    def fail(*_: object) -> None:
+        raise ValueError("bad \x1b[2J\nname")
+
+    monkeypatch.undo()
+    monkeypatch.setattr(Run, "_draw_samples", lambda *_: None)
+    monkeypatch.setattr(pictures, "loss", fail)
+    monkeypatch.chdir(cwd)
+    done = ddpm(*quick, "--steps", 2, "-o", "run").done()
+    assert r"no loss curve: bad \x1b[2J\nname" in done.err
+    assert r"no loss curve: bad \x1b[2J\nname" in (cwd / "run" / "train.log").read_text()
+
+
+# --- warnings of libraries ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_warnings_and_log_records_of_libraries_are_notes_with_verbose_and_nothing_without(
+    ddpm: Any, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, verbose: bool
+) -> None:
+    from ddpm_cli.denoiser import Denoiser
+
+    right = Denoiser.loss
+
+    def warn(*arguments: Any) -> Any:
+        warnings.warn("of \x1b[31mtorch", UserWarning, stacklevel=1)
+        record = logging.makeLogRecord({"name": "library", "msg": "a %s", "args": ("record",), "levelno": 30})
+        assert logging.lastResort is not None
+        logging.lastResort.handle(record)  # what logging calls where no handler is set; pytest sets some
+        return right(*arguments)
+
+    monkeypatch.setattr(Denoiser, "loss", warn)
+    before = warnings.showwarning, logging.lastResort
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        result = ddpm(*quick, "--steps", 1, *(["--verbose"] if verbose else [])).done()
+    assert (r"UserWarning: of \x1b[31mtorch" in result.err) == verbose
+    assert ("library: a record" in result.err) == verbose
+    assert ("torch" in result.err.replace("torch 2", "")) == verbose
+    assert (warnings.showwarning, logging.lastResort) == before
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHONWARNINGS": "error"}, {"PYTHONWARNINGS": "always"}], ids=str)
+def test_one_pixel_and_a_folder_of_matplotlib_that_cannot_be_written_warn_of_nothing(
+    process: Any, cwd: Path, variables: dict[str, str]
+) -> None:
+    from PIL import Image
+
+    (cwd / "dots").mkdir()
+    for number in range(3):
+        Image.new("L", (1, 1), 90 * number).save(cwd / "dots" / f"{number}.png")
+    (cwd / "file").touch()
+    environment = {**os.environ, "MPLCONFIGDIR": "file/below", **variables}
+    options = ["--preset", "tiny", "--batch-size", 2, "--steps", 2, "--device", "cpu", "--precision", "float32", "-q"]
+    result = process("train", "--dataset", "./dots", *options, "-o", "run", env=environment).done()
+    assert result.err == ""
+    assert (cwd / "run" / "loss.png").exists()
+    result = process("eval", "run", "-n", 2, "--metrics", "ssim", "--reference", "./dots", "-q", env=environment)
+    assert "Warning" not in result.err

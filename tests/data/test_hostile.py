@@ -18,8 +18,9 @@ from PIL import Image
 from ddpm_cli import data
 from ddpm_cli.config import Budget, RunConfig, network_for
 from ddpm_cli.data import folder, imagefile, store
-from ddpm_cli.data.imageset import LeftOut, printable
+from ddpm_cli.data.imageset import LeftOut
 from ddpm_cli.errors import DataError, UsageError
+from ddpm_cli.printable import printable
 
 NOISE = np.random.default_rng(5)
 GREY = NOISE.integers(0, 256, (6, 6), dtype=np.uint8)

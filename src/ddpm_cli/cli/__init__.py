@@ -12,18 +12,20 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ddpm_cli import __version__
+from ddpm_cli import __version__, files, paths
 from ddpm_cli.cli import data, doctor, edit, models, noise, sample, schedule, train
 from ddpm_cli.cli import eval as eval_
 from ddpm_cli.cli._options import EXAMPLES, read_settings
-from ddpm_cli.cli._output import ReaderGone, forget, stdout_failed
+from ddpm_cli.cli._output import Output, ReaderGone, forget, library_messages, line, say, stdout_failed
 from ddpm_cli.errors import DdpmError, ResourceError, UsageError, is_lack_of_memory
 
 __all__ = ["app", "entry", "main"]
@@ -65,6 +67,7 @@ def _root(
         typer.echo(context.get_help())
         raise typer.Exit
     if not {"-h", "--help"} & set(context.obj or ()):  # help can be read even where the settings are wrong
+        files.check_current_folder()
         try:
             read_settings(context)
         except (DdpmError, OSError):
@@ -78,13 +81,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments, without the program's name; None: those of the process.
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    Output.owed = "--json" in arguments  # also where the arguments cannot be parsed
     try:
         stdout = sys.stdout
         if isinstance(stdout, io.TextIOWrapper):
             stdout.reconfigure(errors="surrogateescape")  # a path that is no UTF-8 goes out as it came in
-        arguments = list(sys.argv[1:] if argv is None else argv)
-        code = app(args=arguments, prog_name="ddpm", standalone_mode=False, obj=arguments)
+        _provide_temporary_folder()
+        with library_messages():
+            code = app(args=arguments, prog_name="ddpm", standalone_mode=False, obj=arguments)
         sys.stdout.flush()
+        if isinstance(code, int) and code > SIGNALLED:  # Typer turns Ctrl-C into this code by itself
+            return _interrupted(code - SIGNALLED)
         return code if isinstance(code, int) else 0
     except UsageError as error:
         return _report(error.message, error.hint or f"See: {_command(argv)} --help", error.exit_code)
@@ -105,22 +113,60 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = stdout  # Typer met a closed pipe while it printed help
         return 141 if end.code == 1 else int(end.code or 0)
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        return _interrupted(signal.SIGINT)
     except Ended as end:
-        return 128 + end.number
-    except MemoryError:
-        return _report("there is not enough memory", "Use a smaller --batch-size.", ResourceError.exit_code)
+        return _interrupted(end.number)
     except Exception as error:  # noqa: BLE001  # the one boundary
-        if isinstance(error, OSError) and (error.errno in NO_ROOM or not sys.stdout.writable()):
-            failure = stdout_failed(error)
-            return _report(failure.message, failure.hint, failure.exit_code)
-        if is_lack_of_memory(error):
-            return _report("the device ran out of memory", "Use a smaller --batch-size.", ResourceError.exit_code)
-        traceback.print_exc()
+        known = _expected(error)
+        if known is not None:
+            return _report(known.message, known.hint, known.exit_code)
+        _print_traceback()
         return _report(f"this is a bug: {error!r}", "Please report it with the lines above.", 1)
 
 
+def _provide_temporary_folder() -> None:
+    """Where no temporary folder can be written, as in a read-only container, use one below DDPM_HOME.
+
+    Libraries look for one when they are imported, and fail without.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        folder = paths.cache() / "tmp"
+        with contextlib.suppress(OSError):  # then some commands work, and the others fail with the error from above
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+
+
+def _expected(error: Exception) -> DdpmError | None:
+    """What to report of a lack of memory, of an error of the operating system, or of a name that it cannot have; None:
+    of any other error."""
+    if is_lack_of_memory(error):
+        return ResourceError("there is not enough memory", NO_MEMORY_HINT)
+    if isinstance(error, UnicodeEncodeError) or "embedded null" in str(error):
+        return UsageError(
+            "a name contains a character that no file name can have here", "Use plain letters and digits."
+        )
+    if not isinstance(error, OSError):
+        return None
+    if error.filename is None and (error.errno in NO_ROOM or not sys.stdout.writable()):
+        return stdout_failed(error)
+    return files.system_error(error) if error.errno else None
+
+
+NO_MEMORY_HINT = "Use a smaller --batch-size, close other programs, or raise the limit (ulimit -v)."
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+SIGNALLED = 128  # added to the number of a signal, a shell's code of what it ended
+
+
+def _interrupted(number: int) -> int:
+    """End after a signal; a training that it stopped has already printed its document."""
+    code = SIGNALLED + number
+    _print_failure("interrupted", "", code, "interrupted")
+    return code
 
 
 def _guess(message: str) -> str:
@@ -141,21 +187,25 @@ def _command(argv: Sequence[str] | None) -> str:
 
 def _report(message: str, hint: str, code: int) -> int:
     if os.environ.get("DDPM_DEBUG") == "1" and code != 1:
-        traceback.print_exc()
-    with contextlib.suppress(OSError, ValueError):
-        print(f"ddpm: {_sentence(message)}.", file=sys.stderr)  # noqa: T201
-        if hint:
-            print(f"  {_sentence(hint)}", file=sys.stderr)  # noqa: T201
+        _print_traceback()
+    say(f"ddpm: {message}.")
+    if hint:
+        say(f"  {hint}")
+    _print_failure(message, hint, code)
     return code
 
 
-def _sentence(text: str) -> str:
-    """What is said of something that anybody may have named: a line that does nothing to a terminal, and not a page."""
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return line if len(line) < LONGEST else f"{line[: LONGEST // 2]}...{line[-LONGEST // 2 :]}"
+def _print_failure(message: str, hint: str, code: int, status: str = "failed") -> None:
+    """Print the document that --json promises, unless it is already printed or stdout takes no more."""
+    if Output.owed:
+        with contextlib.suppress(ReaderGone, ResourceError):
+            document = {"code": code, "error": line(message), "hint": line(hint)}
+            Output(json=True).document(document, status)
 
 
-LONGEST = 2000  # characters of a sentence
+def _print_traceback() -> None:
+    for part in traceback.format_exc().splitlines():
+        say(part)
 
 
 def _open_streams() -> None:
@@ -197,6 +247,10 @@ def _tidy_ends() -> Iterator[None]:
 def entry() -> None:
     """The console script: :func:`main`, and after a signal the signal's default action, so that shell loops stop."""
     _open_streams()
+    warnings.resetwarnings()  # PYTHONWARNINGS=error, meant for the user's own code, would make an error of each
+    for category in (DeprecationWarning, ResourceWarning):  # for developers
+        warnings.simplefilter("ignore", category)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # those of torch's C++ go to stderr directly
     with _tidy_ends():
         code = main()
     for stream in (sys.stdout, sys.stderr):
@@ -204,7 +258,7 @@ def entry() -> None:
             stream.flush()
         except (OSError, ValueError):
             forget(stream)
-    number = code - 128
+    number = code - SIGNALLED
     if number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)) and os.name == "posix":
         with contextlib.suppress(OSError):
             sys.stdout.flush()

@@ -233,7 +233,7 @@ class Job:
         }
         self.out.document({"output": Path(self.output), **origin, **about, **numbers})
         if self.output != "-":
-            self.out.result(self.output)
+            self.out.paths(self.output)
         again = f", seed {self.seed}" if self.values["seed"] is None else ""
         self.out.note(
             f"{counted(len(images))} in {duration(seconds)}, {changed.evaluations} network evaluations each{again}"

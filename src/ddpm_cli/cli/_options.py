@@ -530,11 +530,15 @@ def from_stdin(what: str, hint: str) -> bytes:
 
     Raises:
         UsageError: it is a terminal.
-        DataError: it is empty.
+        DataError: it is empty, or cannot be read.
     """
     if sys.stdin.isatty():
         raise UsageError(f"- reads {what} from stdin, which is a terminal", hint)
-    content = sys.stdin.buffer.read()
+    try:
+        content = sys.stdin.buffer.read()
+    except (OSError, ValueError) as error:  # a folder, not open for reading
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DataError(f"cannot read stdin: {reason.lower()}", hint) from error
     if not content:
         raise DataError(f"there is nothing on stdin, expected {what}", hint)
     return content

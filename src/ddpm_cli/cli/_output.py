@@ -7,19 +7,22 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import math
 import os
 import shutil
 import sys
 import textwrap
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, ClassVar, NoReturn, TextIO
 
 from ddpm_cli import files
 from ddpm_cli.errors import ResourceError, UsageError
+from ddpm_cli.printable import printable
 
 SCHEMA = 1
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -37,8 +40,15 @@ class Output:
     Args:
         json: whether the result is a JSON document.
         quiet: whether stderr stays silent but for errors.
-        verbose: whether details are told.
+        verbose: whether details are printed.
+
+    Attributes:
+        owed: whether stdout still lacks the document that --json promises; of the process.
+        current: that of the command that runs; of the process.
     """
+
+    owed: ClassVar[bool] = False
+    current: ClassVar["Output | None"] = None
 
     def __init__(self, json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         if quiet and verbose:
@@ -46,6 +56,8 @@ class Output:
         self.json, self.quiet, self.verbose = json, quiet, verbose
         self.live: Live | None = None
         self._routine = -math.inf
+        Output.owed = Output.owed or json
+        Output.current = self
 
     def note(self, text: str) -> None:
         """A sentence for the user."""
@@ -53,7 +65,7 @@ class Output:
             if self.live is not None:
                 self.live.above(text)
             else:
-                _say(text)
+                say(text)
 
     def routine(self, text: str) -> None:
         """A sentence that comes again and again: all of them on a terminal, elsewhere one now and then."""
@@ -68,15 +80,27 @@ class Output:
         if self.verbose:
             self.note(text)
 
-    def result(self, text: str) -> None:
-        """The result as text, with --json left to :meth:`document`."""
+    def result(self, text: str, colored: bool = False) -> None:
+        """The result as lines of text, with --json left to :meth:`document`.
+
+        Args:
+            text: may hold foreign names.
+            colored: the text holds escape sequences of ours, and no foreign name that is not :func:`printable`.
+        """
         if not self.json:
-            self._write(text if text.endswith("\n") else text + "\n")
+            self._write("".join(f"{part if colored else printable(part)}\n" for part in text.split("\n")))
+
+    def paths(self, *paths: Path | str) -> None:
+        """The result as paths, one per line: on a terminal printable, off it byte for byte, for scripts."""
+        if not self.json and paths:
+            on_terminal = sys.stdout.isatty()
+            self._write("".join(f"{printable(str(path)) if on_terminal else path}\n" for path in paths))
 
     def document(self, values: Mapping[str, Any], status: str = "done") -> None:
         """The result as the one JSON document; without --json, nothing."""
         if self.json:
             document = {"schema": SCHEMA, "status": status, **values}
+            Output.owed = False
             self._write(json.dumps(_plain(document), allow_nan=False, separators=(",", ":")) + "\n")
 
     @staticmethod
@@ -88,8 +112,9 @@ class Output:
         """The result as a table: aligned on a terminal, tab-separated off it."""
         if self.json:
             return
+        rows = [[printable(cell) for cell in row] for row in rows]
         if not sys.stdout.isatty():
-            self.result("\n".join("\t".join(row) for row in [head, *rows]))
+            self._write("".join("\t".join(row) + "\n" for row in [head, *rows] if row))
             return
         from rich import box
         from rich.console import Console
@@ -125,12 +150,12 @@ class Output:
         text = self.as_json(document) + "\n"
         if output.suffix.lower() == ".csv":
             table = io.StringIO()
-            csv.writer(table, lineterminator="\n").writerows([exact[0], *exact[1]])
+            csv.writer(table, lineterminator="\n").writerows([exact[0], *(map(printable, row) for row in exact[1])])
             text = table.getvalue()
         self.save(output, text.encode())
         self.document({**document, **written, "output": output})
         if output != Path("-"):
-            self.result(str(output))
+            self.paths(output)
 
     def _bytes(self, data: bytes) -> None:
         """The result as bytes on stdout.
@@ -167,7 +192,7 @@ class Output:
             return True
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError("this removes files, and there is no terminal to ask on", "Say so beforehand: --yes")
-        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"{line(question)} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def check_dash(self, path: str | Path | None) -> None:
@@ -220,15 +245,15 @@ class Live:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             self.bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[text]}"),
+                TextColumn("{task.fields[text]}", markup=False),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
             )
-            self.task = self.bar.add_task(what, total=total, text="")
+            self.task = self.bar.add_task(line(what), total=total, text="")
 
     def __enter__(self) -> "Live":
         if self.bar is not None:
@@ -244,10 +269,12 @@ class Live:
     def above(self, text: str) -> None:
         """A sentence that stays, above the bar."""
         if self.bar is not None:
+            from rich.text import Text
+
             with contextlib.suppress(OSError, ValueError):
-                self.bar.console.print(text, markup=False, highlight=False)
+                self.bar.console.print(Text(line(text)))  # a str would be read as markup, and for emoji
         else:
-            _say(text)
+            say(text)
 
     def __call__(self, done: float, total: float) -> None:
         """How far it is; rate and time left are worked out here."""
@@ -275,13 +302,42 @@ class Live:
             self.said = time.monotonic()
             of = f" of {total:,.0f}" if total else ""
             left = f"  {duration(seconds_left)} left" if seconds_left is not None else ""
-            _say(f"{self.what}  {done:,.0f}{of} {self.unit}  {text}{left}")
+            say(f"{self.what}  {done:,.0f}{of} {self.unit}  {text}{left}")
 
 
-def _say(text: str) -> None:
-    """A line on stderr. A terminal that was closed, or a reader that left, is no reason to stop."""
+@contextmanager
+def library_messages() -> Iterator[None]:
+    """Print the warnings and log records of libraries as notes with --verbose, and not at all without."""
+
+    def show(text: str) -> None:
+        if Output.current is not None:
+            Output.current.detail(text)
+
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: show(f"{record.name}: {record.getMessage()}")  # type: ignore[method-assign]
+    before = warnings.showwarning, logging.lastResort
+    warnings.showwarning = lambda message, category, *_: show(f"{category.__name__}: {message}")
+    logging.lastResort = handler
+    Output.current = None
+    try:
+        yield
+    finally:
+        warnings.showwarning, logging.lastResort = before
+
+
+def say(text: str) -> None:
+    """Print a line to stderr. A terminal that was closed, or a reader that left, is no reason to stop."""
     with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        print(line(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def line(text: str) -> str:
+    """Shorten a text that may hold foreign names to a line that does nothing to a terminal, and is not a page."""
+    shown = printable(text)
+    return shown if len(shown) < LONGEST else f"{shown[: LONGEST // 2]}...{shown[-LONGEST // 2 :]}"
+
+
+LONGEST = 2000  # characters of a line
 
 
 def counted(images: int) -> str:

@@ -12,6 +12,7 @@ from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output
 from ddpm_cli.errors import DataError, unknown_name
 from ddpm_cli.library import file_size
+from ddpm_cli.printable import printable
 
 if TYPE_CHECKING:
     from ddpm_cli.data.inventory import FolderStore, Stock
@@ -71,7 +72,7 @@ def fetch(
     out = Output(json, quiet)
     sets = [_fetched(known, data_dir, offline, out) for known in _known(names)]
     out.document({"sets": sets})
-    out.result("\n".join(str(folder) for about in sets for folder in about["where"]))
+    out.paths(*(folder for about in sets for folder in about["where"]))
 
 
 @app.command(epilog=o.EXAMPLES["data path"])
@@ -92,7 +93,7 @@ def path(
             f"{stock.missing[0].name} of {name} is not on this machine", f"Fetch it: ddpm data fetch {name}"
         )
     out.document({"name": name, "where": stock.folders, "files": list(stock.files.values())})
-    out.result("\n".join(map(str, stock.folders)))
+    out.paths(*stock.folders)
 
 
 @app.command(epilog=o.EXAMPLES["data rm"])
@@ -123,8 +124,7 @@ def rm(
             gone |= inventory.remove(known)
         gone |= inventory.remove_folders(made)
     out.document({"removed": list(gone), "bytes": sum(gone.values())})
-    if gone:
-        out.result("\n".join(map(str, gone)))
+    out.paths(*gone)
     kept = "nothing was removed" if doomed else f"there is nothing to remove of {', '.join(dict.fromkeys(names))}"
     out.note(f"{file_size(sum(gone.values()))} freed" if gone else kept)
 
@@ -142,7 +142,6 @@ def _known(names: list[str]) -> "list[KnownSet]":
 def _made_of(folders: list[str]) -> "list[FolderStore]":
     """What was made of these folders of images, and of what lies below them."""
     from ddpm_cli.data import inventory
-    from ddpm_cli.data.imageset import printable
 
     places = [printable(str(paths.absolute(name))) for name in folders]
     made = [each for each in inventory.folders() if each.source is not None]

@@ -11,6 +11,7 @@ import typer
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output, aligned
 from ddpm_cli.errors import ResourceError, UsageError
+from ddpm_cli.printable import printable
 
 if TYPE_CHECKING:
     from ddpm_cli.diagnosis import Finding
@@ -51,7 +52,7 @@ def doctor(
         findings = _examined(context, out)
     out.document({"checks": [finding._asdict() for finding in findings]})
     if sys.stdout.isatty():
-        out.result(_listing(findings))
+        out.result(_listing(findings), colored=True)
     else:
         out.table(["name", "state", "found", "advice"], [_row(finding) for finding in findings])
     counts = {state: sum(finding.state == state for finding in findings) for state in ("problem", "warning")}
@@ -89,7 +90,7 @@ def _rehearsed(device: Any, out: Output) -> "list[Finding]":
 
 def _row(finding: "Finding") -> list[str]:
     """A finding in one line for programs."""
-    return [" ".join(text.split()) for text in (finding.name, finding.state, finding.found, finding.advice)]
+    return [printable(" ".join(text.split())) for text in (finding.name, finding.state, finding.found, finding.advice)]
 
 
 def _listing(findings: "list[Finding]") -> str:

@@ -18,6 +18,7 @@ from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output, aligned, duration
 from ddpm_cli.errors import ModelError
 from ddpm_cli.library import Entry, Found, file_size
+from ddpm_cli.printable import printable
 
 app = o.group("models", "Models: list, show, path, rm.")
 
@@ -81,7 +82,7 @@ def show(
     out.document({**info.to_dict(), **_about(entry), **beside})
     exact = not sys.stdout.isatty()
     rows = [(name, _line(value)) for name, value in _description(entry, info, beside["record"], exact) if value]
-    out.result("\n".join(map("\t".join, rows)) if exact else aligned(rows))
+    out.table((), rows) if exact else out.result(aligned(rows))
 
 
 @app.command(epilog=o.EXAMPLES["models path"])
@@ -99,7 +100,7 @@ def path(
         raise ModelError(f"there is no model file {found.path}", "What there is: ddpm models list")
     out.note(f"model {found.name} ({found.origin})")
     out.document({"path": found.path, "name": found.name, "origin": found.origin})
-    out.result(str(found.path))
+    out.paths(found.path)
 
 
 @app.command(epilog=o.EXAMPLES["models rm"])
@@ -121,7 +122,7 @@ def rm(
         for place in doomed:
             gone[place] = library.remove(place)
     out.document({"removed": list(gone), "bytes": sum(gone.values())})
-    out.result("".join(f"{place}\n" for place in gone))
+    out.paths(*gone)
     out.note(f"{file_size(sum(gone.values()))} freed" if gone else "nothing was removed")
 
 
@@ -270,7 +271,7 @@ def _word(value: object, exact: bool) -> str:
 
 def _line(value: object) -> str:
     """A value from a file that anybody may have written, as text that stays in its line and does nothing else."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(value).split()))
+    return printable(" ".join(str(value).split()))
 
 
 # --- one model ------------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def noise(
         out.save(Path(output), made)
     out.document({"output": Path(output), "view": view, "seed": chosen, **about})
     if output != "-":
-        out.result(output)
+        out.paths(output)
     if seed is None:
         out.note(f"seed {chosen}")
 

@@ -180,7 +180,7 @@ def sample(
     _write(drawn, Path(output), kind, about, estimates, out)
     out.document({**written, **about, **_numbers(images[0], drawn, loaded, seconds), **told})
     if output != "-":
-        out.result("\n".join(str(path) for path in written.values()))
+        out.paths(*written.values())
     again = f", seed {chosen}" if seed is None and like is None else ""
     out.note(f"{counted(len(images))} in {duration(seconds)}, {loaded.evaluations} network evaluations each{again}")
     if told:

@@ -133,7 +133,7 @@ def plot(
         from ddpm_cli.render.terminal import schedule_text
 
         name = f"{schedule.config.kind}, T = {schedule.timesteps}"
-        out.result(schedule_text([curve(schedule, name)], **_screen()))
+        out.result(schedule_text([curve(schedule, name)], **_screen()), colored=True)
 
 
 @app.command(epilog=o.EXAMPLES["schedule compare"])
@@ -401,7 +401,9 @@ def _show_comparison(schedules: "Sequence[Schedule]", out: Output) -> None:
 
     screen = _screen()
     screen["height"] = max(16, screen["height"] - len(schedules) - TABLE_FRAME)
-    out.result(schedule_text([*map(curve, schedules, _names(schedules))], **screen, weights=True, key=False))
+    out.result(
+        schedule_text([*map(curve, schedules, _names(schedules))], **screen, weights=True, key=False), colored=True
+    )
     rows = [
         [f"{marker_of(k)} {schedule.config.kind}", str(schedule.timesteps), *_facts(schedule)]
         for k, schedule in enumerate(schedules)
@@ -447,7 +449,7 @@ def _write(path: Path, formats: Mapping[str, Callable[[], bytes]], about: Mappin
     out.save(path, formats[next(iter(formats)) if piped else path.suffix.lower()]())
     out.document({"output": path, **about})
     if not piped:
-        out.result(str(path))
+        out.paths(path)
 
 
 def _screen() -> dict[str, Any]:

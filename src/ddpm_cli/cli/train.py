@@ -379,7 +379,7 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
             f"Stopped and saved at step {run.state.step:,}. Go on with: ddpm train --resume {quote(str(run.folder))}"
         )
         raise typer.Exit(128 + caught[0])
-    out.result(str(run.folder))
+    out.paths(run.folder)
     out.note(f"Sample from it: ddpm sample --model {quote(str(run.folder))} -n 64 -o grid.png")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ddpm_cli import paths
 from ddpm_cli.data import fetch
 from ddpm_cli.data.known import KnownSet, SourceFile
-from ddpm_cli.errors import DataError, ResourceError
+from ddpm_cli.errors import PERMISSIONS, DataError, ResourceError
 
 
 def find(
@@ -91,7 +91,7 @@ def verify(path: Path, file: SourceFile, fetched: str = "") -> None:
         with path.open("rb") as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror}", PERMISSIONS) from error
     if found not in expected:
         raise DataError(
             f"{path} has sha256 {found[:12]}..., expected {expected[0][:12]}...: it is damaged or of another data set",

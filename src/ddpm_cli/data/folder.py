@@ -21,9 +21,10 @@ from ddpm_cli.config import OnBadImage
 from ddpm_cli.data import store
 from ddpm_cli.data.fetch import Progress
 from ddpm_cli.data.imagefile import IN_A_FOLDER, Look, UnreadableImage, look_at, read_image
-from ddpm_cli.data.imageset import ImageSet, LeftOut, printable
+from ddpm_cli.data.imageset import ImageSet, LeftOut
 from ddpm_cli.data.resize import to_square
-from ddpm_cli.errors import DataError
+from ddpm_cli.errors import PERMISSIONS, DataError
+from ddpm_cli.printable import printable
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 LARGEST = 64  # pixels: what a small U-Net on a CPU can still learn
@@ -130,7 +131,7 @@ def scan(root: Path) -> dict[str, Entry]:
                 visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
         except OSError as error:
             if not folder:
-                raise DataError(f"cannot read {printable(str(root))}: {error.strerror}") from error
+                raise DataError(f"cannot read {printable(str(root))}: {error.strerror}", PERMISSIONS) from error
             files[folder] = Entry(0, 0, 0, error.strerror or "")
             continue
         below = []

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli.data.imageset import printable
-from ddpm_cli.errors import DataError
+from ddpm_cli.errors import PERMISSIONS, DataError
+from ddpm_cli.printable import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -120,7 +120,7 @@ def read_text(file: Path) -> dict[str, str]:
     Raises:
         UnreadableImage: as :func:`read_image`.
     """
-    with _opened(file, "", whole=True) as image:
+    with _opened(file, PERMISSIONS, whole=True) as image:
         return dict(getattr(image, "text", {}))
 
 

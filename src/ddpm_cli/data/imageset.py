@@ -17,27 +17,12 @@ class LeftOut(NamedTuple):
     """An image that could not be read, and that the set goes without.
 
     Attributes:
-        path: relative to the folder, as :func:`printable` shows it.
+        path: relative to the folder, as :func:`ddpm_cli.printable.printable` shows it.
         reason: why, in a few words.
     """
 
     path: str
     reason: str
-
-
-def printable(text: str) -> str:
-    r"""A name as it can be shown in one line: what is no printable character is escaped, ``\n``.
-
-    A byte of a file name that is no UTF-8, which Python keeps as a lone surrogate, becomes ``\xff``.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(_byte(c))[1:-1] for c in text)
-
-
-def _byte(character: str) -> str:
-    """The character of the byte that a lone surrogate stands for (PEP 383); any other as it is."""
-    return chr(ord(character) - 0xDC00) if 0xDC80 <= ord(character) <= 0xDCFF else character
 
 
 @dataclass(frozen=True, eq=False)

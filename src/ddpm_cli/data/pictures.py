@@ -13,7 +13,7 @@ from ddpm_cli.data import npz
 from ddpm_cli.data.fetch import Progress
 from ddpm_cli.data.imagefile import read_image
 from ddpm_cli.data.imageset import ImageSet
-from ddpm_cli.errors import DataError, UsageError
+from ddpm_cli.errors import PERMISSIONS, DataError, UsageError
 from ddpm_cli.labels import names_of
 from ddpm_cli.pixels import Pixels
 
@@ -162,7 +162,7 @@ def _piped(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", "Check who may read it: ls -l") from error
+        raise DataError(f"cannot read {path}: {error.strerror}", PERMISSIONS) from error
 
 
 KINDS = "PNG, JPEG, GIF, BMP, WebP, TIFF and PPM can be read."

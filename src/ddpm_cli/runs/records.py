@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_cli import documents, files
-from ddpm_cli.errors import ResourceError
+from ddpm_cli.errors import PERMISSIONS, ResourceError
 
 LONGEST = 2**16  # bytes of a line that is one of ours
 Line = dict[str, Any]  # "step", "loss" (None: not finite) and whatever else was known
@@ -45,7 +45,7 @@ def read(path: Path) -> list[Line]:
     except FileNotFoundError:
         return lines
     except OSError as error:
-        raise ResourceError(f"cannot read {path}: {error.strerror}", "Check who may read it: ls -l") from error
+        raise ResourceError(f"cannot read {path}: {error.strerror}", PERMISSIONS) from error
     return lines
 
 

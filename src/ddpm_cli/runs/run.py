@@ -25,6 +25,7 @@ from ddpm_cli.config import Compiling, RunConfig, TrainConfig
 from ddpm_cli.data import ImageSet
 from ddpm_cli.drawing import inner_batch
 from ddpm_cli.errors import DdpmError, ModelError, NumericsError, ResourceError, UsageError
+from ddpm_cli.printable import printable
 from ddpm_cli.runs import judging, pictures, records, saves
 from ddpm_cli.runs.saves import Position
 from ddpm_cli.sampling import DiffusionModel
@@ -566,7 +567,7 @@ class Run:
 
     def _write_log(self, text: str) -> None:
         """Add a line to train.log, once there is a config: what ends before leaves no file that looks like a run."""
-        self._unwritten.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
+        self._unwritten.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {printable(text)}")
         while self._unwritten and (self.folder / paths.CONFIG).exists():
             files.append_line(self.folder / paths.LOG, self._unwritten[0])
             del self._unwritten[0]
