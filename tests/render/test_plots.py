@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_cli.render.plots import Curve, comparison_figure, level_axis, loss_curve, schedule_figure, wants_log
+from ddpm_cli.printable import printable
+from ddpm_cli.render.plots import Curve, comparison_figure, level_axis, literal, loss_curve, schedule_figure, wants_log
 from ddpm_cli.render.terminal import marker_of, schedule_text
 
 
@@ -329,3 +330,81 @@ def test_the_users_own_matplotlib_folder_wins(tmp_path: Path) -> None:
     python(code, DDPM_HOME=str(tmp_path / "ddpm"), MPLCONFIGDIR=str(tmp_path / "own"))
     assert (tmp_path / "own").is_dir()
     assert not (tmp_path / "ddpm").exists()
+
+
+CURVE = "from ddpm_cli.render.plots import loss_curve; import sys; sys.stdout.buffer.write(loss_curve([1, 2], [1, 2]))"
+
+
+def curve_bytes(folder: Path, **environment: str) -> bytes:
+    """A loss curve as a new interpreter draws it with a folder as its current one."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("MPLCONFIGDIR", "MATPLOTLIBRC")}
+    kept |= {"DDPM_HOME": str(folder / "ddpm"), "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment}
+    command = [sys.executable, "-W", "error", "-c", CURVE]
+    done = subprocess.run(command, env=kept, cwd=folder, capture_output=True, check=True, timeout=60)
+    assert done.stderr == b""
+    return done.stdout
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "TkAgg"])
+def test_the_users_backend_is_not_read(tmp_path: Path, backend: str) -> None:
+    assert curve_bytes(tmp_path, MPLBACKEND=backend) == loss_curve([1, 2], [1, 2])
+
+
+def test_settings_in_the_current_folder_are_not_read_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nnonsense: 3\naxes.facecolor: red\n")
+    assert curve_bytes(tmp_path) == loss_curve([1, 2], [1, 2])
+    (tmp_path / "matplotlibrc").unlink()
+    os.mkfifo(tmp_path / "matplotlibrc")
+    assert curve_bytes(tmp_path) == loss_curve([1, 2], [1, 2])
+    (tmp_path / "own").mkdir()
+    os.mkfifo(tmp_path / "own" / "matplotlibrc")
+    assert curve_bytes(tmp_path, MPLCONFIGDIR="own") == loss_curve([1, 2], [1, 2])
+    assert curve_bytes(tmp_path, MATPLOTLIBRC="own") == loss_curve([1, 2], [1, 2])
+
+
+@pytest.mark.parametrize("folder", ["a file", "a file/below", "", "x" * 300, "/proc/nowhere"])
+def test_a_folder_of_matplotlib_that_cannot_be_written_is_replaced_silently(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "a file").touch()
+    assert curve_bytes(tmp_path, MPLCONFIGDIR=folder) == loss_curve([1, 2], [1, 2])
+    assert (tmp_path / "ddpm" / "cache" / "matplotlib").is_dir()
+
+
+HOSTILE = [
+    r"a$\frac$b",
+    "$",
+    "$$",
+    r"\$x\$",
+    "$x^{2$",
+    "{}%s",
+    "\x1b[31m\n\u202e",
+    "\udcff",
+    "\U0001f98a",
+    "_hidden",
+    "~" * 300,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_no_formula_and_loses_no_plot(name: str) -> None:
+    loss_curve([1, 2], [1, 2], title=name)  # warnings are errors here
+    drawn = texts(literal(name))
+    assert drawn == [printable(name).replace("\U0001f98a", "\\U0001f98a")]
+
+
+def texts(text: str) -> list[str]:
+    """What matplotlib draws of a text, formulas left out."""
+    from matplotlib.text import Text
+
+    shown, is_formula = Text(0, 0, text)._preprocess_math(text)  # type: ignore[attr-defined]
+    return [] if is_formula else [shown]
+
+
+def test_letters_that_no_font_has_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ddpm_cli.render import plots
+
+    monkeypatch.setattr(plots, "_families", lambda: ["DejaVu Sans"])  # as where no Chinese font is installed
+    assert literal("Größe Ωя 猫") == "Größe Ωя \\u732b"
+    loss_curve([1, 2], [1, 2], title="猫 犬")
+    monkeypatch.setattr(plots, "_families", lambda: ["DejaVu Sans", "Other"])
+    monkeypatch.setattr(plots, "_characters", lambda family: frozenset({ord("猫")} if family == "Other" else {}))
+    assert literal("猫") == "猫"

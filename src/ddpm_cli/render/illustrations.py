@@ -11,7 +11,7 @@ import numpy as np
 
 from ddpm_cli.noising import Flow, Jump, Moment
 from ddpm_cli.pixels import Pixels, to_uint8
-from ddpm_cli.render.plots import COLOURS, DASHED, FAINT, TEXT, Array, styled
+from ddpm_cli.render.plots import COLOURS, DASHED, FAINT, TEXT, Array, literal, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,9 +107,7 @@ def posterior_figure(x_0: Array, moments: Sequence[Moment], pixel: tuple[int, in
     with styled((max(9.2, 2.2 + 2.9 * len(moments)), 8.2), "png") as (figure, buffer):
         title = f"One pixel: row {pixel[0]}, column {pixel[1]}"
         figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="semibold", color=TEXT)
-        # A dollar would begin a formula, and the font has no letters of the far East.
-        plain = source.encode("latin-1", "replace").decode("latin-1").replace("$", r"\$")
-        figure.supxlabel(f"{CAPTION}\n{plain}", x=0.012, ha="left", fontsize=10, color=TEXT)
+        figure.supxlabel(f"{CAPTION}\n{literal(source)}", x=0.012, ha="left", fontsize=10, color=TEXT)
         grid = figure.subplots(
             3,
             len(moments) + 1,

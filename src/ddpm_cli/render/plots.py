@@ -1,11 +1,13 @@
 """Curves as pictures: noise schedules, and the loss of a run.
 
 Invariant: no window, no global figure, nothing written (but matplotlib's font cache, below ``ddpm``'s own), and the
-same numbers give the same bytes, whatever the user's matplotlib settings. Matplotlib is imported on first use.
+same numbers give the same bytes, whatever the user's matplotlib settings; names are shown as they are, by
+:func:`literal`. Matplotlib is imported on first use.
 """
 
 import atexit
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from ddpm_cli import paths
 from ddpm_cli.pixels import Pixels
+from ddpm_cli.printable import printable
 from ddpm_cli.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -34,10 +37,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHED = (0, (4, 1.6))
 LARGEST = 1e200  # beyond it matplotlib's logarithmic axis overflows
 FAINT, TEXT = "#C9D0D8", "#30363D"
+WIDEST = 90  # characters of a title; a longer one would leave no room for the curve
+FONT = "DejaVu Sans"  # comes with matplotlib, so the same everywhere
 _STYLE: dict[Any, Any] = {
     "agg.path.chunksize": 10_000,  # long noisy curves overflow Agg's cell block otherwise
     "svg.hashsalt": "ddpm",  # else the ids in an SVG are random
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so the same everywhere
     "font.size": 10,
     "mathtext.fontset": "dejavusans",
     "axes.titlesize": 11,
@@ -237,7 +241,7 @@ def loss_curve(
         learning_rate: (K,) drawn in a slim second panel if given.
         validation: steps and losses on held-out data, drawn as points.
         steps_per_epoch: adds an axis in epochs on top.
-        title: a line above; may be empty.
+        title: a line above, of which as much is shown as fits; may be empty.
     """
     x, y = np.asarray(steps, np.float64), np.asarray(loss, np.float64)
     seen = np.isfinite(y)
@@ -258,7 +262,7 @@ def loss_curve(
             main.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             main.yaxis.set_major_formatter("{x:g}")
             main.yaxis.set_minor_formatter("")
-        main.set(title=title, ylabel="loss")
+        main.set(title=literal(title)[:WIDEST], ylabel="loss")
         main.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
         if learning_rate is not None:
             panels[1].plot(x, np.asarray(learning_rate, np.float64), color=COLOURS[2])
@@ -302,7 +306,7 @@ def _running_mean(values: Array) -> Array:
 @contextlib.contextmanager
 def styled(inches: tuple[float, float], file_format: str) -> Iterator[tuple["Figure", io.BytesIO]]:
     """An empty figure in the house style; when the block ends, its file is in the buffer."""
-    _keep_to_own_folder()
+    _import_matplotlib()
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -311,7 +315,7 @@ def styled(inches: tuple[float, float], file_format: str) -> Iterator[tuple["Fig
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # "building the font cache" is no news to the user
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # not the matplotlibrc of the user or of the current folder
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update({**_STYLE, "font.family": _families()})
         figure, buffer = Figure(inches, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)), io.BytesIO()
         FigureCanvasAgg(figure)
         yield figure, buffer
@@ -333,17 +337,62 @@ def _save_small(picture: io.BytesIO, buffer: io.BytesIO) -> None:
     indexed.save(buffer, "png", optimize=True)
 
 
-def _keep_to_own_folder() -> None:
-    """Before matplotlib's first import, send its font cache below ours; a user's own ``MPLCONFIGDIR`` wins.
+def literal(text: str) -> str:
+    """Foreign text (a title, the name of a class) as matplotlib is to draw it: not as a formula, and without characters
+    that no installed font has, which are escaped."""
+    fonts = [_characters(family) for family in _families()]
+    shown = "".join(c if any(ord(c) in font for font in fonts) else ascii(c)[1:-1] for c in printable(text))
+    return shown.replace("$", r"\$")
 
-    Where ours cannot be written, a folder for this process alone: left to itself, matplotlib would warn.
+
+# Fonts with Chinese, Japanese and Korean characters: of Linux distributions, macOS, Windows.
+EASTERN = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Source Han Sans SC")
+EASTERN += ("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans")
+EASTERN += ("Arial Unicode MS", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic")
+
+
+@functools.cache
+def _families() -> list[str]:
+    """The font that comes with matplotlib, then those of :data:`EASTERN` that are installed."""
+    _import_matplotlib()
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return [FONT, *(name for name in EASTERN if name in installed)]
+
+
+@functools.cache
+def _characters(family: str) -> frozenset[int]:
+    """The code points that a font has."""
+    from matplotlib import font_manager
+
+    return frozenset(font_manager.get_font(font_manager.findfont(family)).get_charmap())
+
+
+def _import_matplotlib() -> None:
+    """Import matplotlib for the first time: without the settings of the user, and with a font cache that it can write.
+
+    It would read a backend from ``MPLBACKEND``, which Jupyter exports, and settings from ``matplotlibrc`` in the
+    current folder; it would wait for one that is a pipe.
     """
-    if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:
+    if "matplotlib" in sys.modules:
         return
-    folder = paths.cache() / "matplotlib"
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        folder = Path(tempfile.mkdtemp(prefix="ddpm-matplotlib-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["MPLCONFIGDIR"] = str(folder)
+    os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull, "MPLCONFIGDIR": str(_cache_folder())}
+    with contextlib.chdir(paths.shipped()) if os.path.lexists("matplotlibrc") else contextlib.nullcontext():
+        import matplotlib  # noqa: F401  # for its settings
+
+
+def _cache_folder() -> Path:
+    """A folder for matplotlib's font cache: the user's own ``MPLCONFIGDIR``, else one below ours.
+
+    Where neither can be written, one for this process alone: left to itself, matplotlib would warn.
+    """
+    own = os.environ.get("MPLCONFIGDIR")
+    for folder in (*([Path(own).absolute()] if own else []), paths.cache() / "matplotlib"):
+        with contextlib.suppress(OSError, ValueError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+    folder = Path(tempfile.mkdtemp(prefix="ddpm-matplotlib-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -13,7 +13,7 @@ import numpy as np
 
 from ddpm_cli.measures import METRICS, Drawing, Metric
 from ddpm_cli.pixels import Pixels
-from ddpm_cli.render.plots import COLOURS, DASHED, TEXT, styled
+from ddpm_cli.render.plots import COLOURS, DASHED, TEXT, literal, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def scores_figure(
         for panel, (metric, found) in zip(axes, panels, strict=True):
             if metric.drawn is not None:
                 DRAWN[metric.drawn](panel, metric, found)
-        figure.suptitle(title, x=0.02, ha="left", fontsize=10, color=TEXT)
+        figure.suptitle(literal(title), x=0.02, ha="left", fontsize=10, color=TEXT)
     return buffer.getvalue()
 
 
@@ -74,7 +74,7 @@ def _classes(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
         share = "" if right is None else f": {100 * right:.1f} % as asked"
         axes.bar(places + shift, each["histogram"], 0.4, color=colour, alpha=0.75, label=f"{name}{share}")
     long = max(map(len, classes)) > 3
-    axes.set_xticks(places, classes, rotation=40 if long else 0, ha="right" if long else "center")
+    axes.set_xticks(places, [*map(literal, classes)], rotation=40 if long else 0, ha="right" if long else "center")
     axes.set(title=metric.title, ylabel=metric.counted)
     axes.set_ylim(0, 1.22 * axes.get_ylim()[1])
     axes.grid(axis="x", visible=False)
@@ -165,7 +165,7 @@ def sweep_figure(
         axes.minorticks_off()
         axes.margins(x=0.1)
         images = max(each["images"] for each in trials)
-        axes.set_title(f"Methods of sampling, {title}, {images:,} images", fontsize=10)
+        axes.set_title(f"Methods of sampling, {literal(title)}, {images:,} images", fontsize=10)
         figure.legend(loc="outside right upper")  # beside: intervals are as high as the axes
     return buffer.getvalue()
 
