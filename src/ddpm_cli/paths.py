@@ -9,11 +9,23 @@ from pathlib import Path
 
 import platformdirs
 
+from ddpm_cli.errors import ResourceError
+
 
 def home() -> Path:
-    """The user data directory: ``DDPM_HOME``, else the platform's own (on Linux ``~/.local/share/ddpm``)."""
+    """The user data directory: ``DDPM_HOME``, else the platform's own (on Linux ``~/.local/share/ddpm``).
+
+    Raises:
+        ResourceError: the user has no home directory, as in a container that runs as any user.
+    """
     chosen = os.environ.get("DDPM_HOME")
-    return absolute(chosen) if chosen else platformdirs.user_data_path("ddpm", appauthor=False)
+    if chosen:
+        return absolute(chosen)
+    with contextlib.suppress(RuntimeError):  # newer versions raise it, older ones return a path that begins with ~
+        folder = platformdirs.user_data_path("ddpm", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    raise ResourceError("this user has no home directory", "Name a folder to keep data in: export DDPM_HOME=DIR")
 
 
 def absolute(path: str | Path) -> Path:

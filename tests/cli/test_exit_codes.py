@@ -207,6 +207,15 @@ def test_a_name_that_is_too_long_is_refused(ddpm: Any, arguments: list[str], cod
     assert written() == before
 
 
+def test_2_is_a_path_that_no_system_takes(ddpm: Any, home: Path) -> None:
+    home.mkdir()
+    for key, command in (("output", "sample"), ("model", "sample"), ("reference", "eval"), ("dataset", "train")):
+        (home / "config.toml").write_text(f'[{command}]\n{key} = "a\\u0000/b.png"\n')
+        result = ddpm(command)
+        assert result.code in (2, 3, 4), result.err
+        assert "Traceback" not in result.err
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -222,15 +231,6 @@ def test_a_name_that_is_too_long_is_refused(ddpm: Any, arguments: list[str], cod
     ],
     ids=str,
 )
-def test_2_is_a_path_that_no_system_takes(ddpm: Any, home: Path) -> None:
-    home.mkdir()
-    for key, command in (("output", "sample"), ("model", "sample"), ("reference", "eval"), ("dataset", "train")):
-        (home / "config.toml").write_text(f'[{command}]\n{key} = "a\\u0000/b.png"\n')
-        result = ddpm(command)
-        assert result.code in (2, 3, 4), result.err
-        assert "Traceback" not in result.err
-
-
 def test_6_is_an_error_of_the_system_wherever_it_comes_from(
     ddpm: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, words: list[str]
 ) -> None:
@@ -260,6 +260,20 @@ def test_6_is_a_current_folder_that_was_deleted(
 def _again(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+@pytest.mark.parametrize("arguments", [["models", "list"], ["train"], ["schedule", "list"]], ids=" ".join)
+def test_6_is_a_user_without_a_home_directory(ddpm: Any, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    import pwd
+
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.delenv("DDPM_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)  # as in a container that runs as any user
+    ddpm(*arguments).refused(6, "home directory", "DDPM_HOME")
+    assert ddpm(*arguments, "--help").code == 0
 
 
 def test_without_a_temporary_folder_libraries_get_one_in_the_data_directory(
