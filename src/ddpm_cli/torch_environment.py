@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from ddpm_cli import paths
+from ddpm_cli.errors import ResourceError
 
 # Iterations that a waiting OpenMP thread spins before it sleeps. libgomp's default is 300,000, which takes
 # milliseconds: on a busy machine the threads that compute are denied the processors on which the others spin.
@@ -22,14 +23,18 @@ CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def prepare() -> None:
-    """Set what is not set: how threads wait, and where compiled code is kept. Creates no file.
+    """Set what is not set: how threads wait, where compiled code is kept, what torch's C++ prints. Creates no file.
+
+    Where no data directory can be named, every command ends with that error by itself.
 
     References:
         GNU libgomp manual, GOMP_SPINCOUNT and OMP_WAIT_POLICY.
     """
     if not any(name in os.environ for name in CHOSEN_WAITING):
         os.environ["GOMP_SPINCOUNT"] = SPINS
-    os.environ.setdefault(CACHE, str(paths.cache() / "inductor"))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings go to stderr past Python's
+    with contextlib.suppress(ResourceError, OSError):
+        os.environ.setdefault(CACHE, str(paths.cache() / "inductor"))
 
 
 def compiled_code() -> Path:

@@ -250,7 +250,6 @@ def entry() -> None:
     warnings.resetwarnings()  # PYTHONWARNINGS=error, meant for the user's own code, would make an error of each
     for category in (DeprecationWarning, ResourceWarning):  # for developers
         warnings.simplefilter("ignore", category)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # those of torch's C++ go to stderr directly
     with _tidy_ends():
         code = main()
     for stream in (sys.stdout, sys.stderr):
