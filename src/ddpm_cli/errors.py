@@ -66,8 +66,14 @@ def unknown_name(what: str, found: str, known: Iterable[str]) -> UsageError:
 PERMISSIONS = "Check the path, and who may read it: ls -ld"  # a hint
 
 # Of a GPU; of the system, as torch, C++, the loader of libraries and Python's threads report it.
-NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "failed to map segment")
-NO_MEMORY += ("can't start new thread",)
+NO_MEMORY = (
+    "out of memory",
+    "allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "failed to map segment",
+    "can't start new thread",
+)
 
 
 def is_lack_of_memory(error: BaseException) -> bool:

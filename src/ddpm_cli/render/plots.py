@@ -346,9 +346,22 @@ def literal(text: str) -> str:
 
 
 # Fonts with Chinese, Japanese and Korean characters: of Linux distributions, macOS, Windows.
-EASTERN = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Source Han Sans SC")
-EASTERN += ("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans")
-EASTERN += ("Arial Unicode MS", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic")
+EASTERN = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "Noto Sans JP",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "Droid Sans Fallback",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Arial Unicode MS",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+)
 
 
 @functools.cache
