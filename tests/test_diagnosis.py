@@ -230,8 +230,8 @@ def test_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch, name: str) -
 def test_other_libraries_are_told_of_only_where_something_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [finding.name for finding in look("ddpm")] == ["ddpm"]
     right = diagnosis._version
-    monkeypatch.setattr(diagnosis, "_version", lambda name: None if name == "pooch" else right(name))
-    assert ill(look("ddpm")).name == "pooch"
+    monkeypatch.setattr(diagnosis, "_version", lambda name: None if name == "requests" else right(name))
+    assert ill(look("ddpm")).name == "requests"
 
 
 def test_another_installed_version_than_the_running_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from shlex import quote
 from typing import BinaryIO
@@ -102,6 +102,61 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+class NoLocks(Exception):
+    """The system, or the file system, has no locks."""
+
+
+@contextlib.contextmanager
+def continuing(path: Path, part: Path) -> Iterator[BinaryIO]:
+    """As :func:`replacing`, but with a temporary file that outlives a failure, so that the next process continues it.
+
+    Args:
+        path: of the file.
+        part: of the temporary file, in the same folder; it is removed if the block fails and nothing is in it.
+
+    Yields:
+        The temporary file with what earlier processes wrote, unbuffered, for this process alone.
+
+    Raises:
+        BlockingIOError: another process writes into it.
+        NoLocks: whether another process does, cannot be known here.
+        ResourceError: the disk is full, no permission, ``part`` was removed meanwhile.
+    """
+    with reported(part):
+        _make_folder(part.parent)
+        file = part.open("a+b", buffering=0)
+    with file:
+        lock = _lock(file.fileno())
+        if lock is None:
+            _remove_if_empty(file, part)
+            raise NoLocks
+        if not lock or not _is_at(file, part):  # or it became ``path``, or was removed, while it was opened
+            raise BlockingIOError
+        try:
+            with reported(part):
+                yield file
+                os.fsync(file.fileno())
+                if not _is_at(file, part):
+                    raise FileNotFoundError(errno.ENOENT, "it was removed meanwhile")
+                part.replace(path)
+                _flush_folder(path.parent)
+        finally:
+            _remove_if_empty(file, part)
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether an open file is the one that has this path."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
+
+
+def _remove_if_empty(file: BinaryIO, path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if not os.fstat(file.fileno()).st_size and _is_at(file, path):
+            path.unlink()
 
 
 def append_line(path: Path, line: str) -> None:
@@ -261,7 +316,14 @@ def _sweep(folder: Path) -> None:
     """Remove temporary files whose processes are gone, in a folder and in those right below it; links are not
     followed."""
     below = [each for each in folder.glob("*/") if not each.is_symlink()]
-    for path in (path for each in (folder, *below) for path in each.glob(TEMPORARY) if not path.is_symlink()):
+    remove_abandoned(path for each in (folder, *below) for path in each.glob(TEMPORARY))
+
+
+def remove_abandoned(temporaries: Iterable[Path]) -> None:
+    """Remove those temporary files whose processes are gone; links are not followed."""
+    for path in temporaries:
+        if path.is_symlink():
+            continue
         with contextlib.suppress(OSError), path.open("r+b") as file:
             if _lock(file.fileno()):
                 path.unlink()

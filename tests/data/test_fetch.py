@@ -1,12 +1,20 @@
 """Downloads are whole and right, or not there, whatever a mirror does."""
 
+import contextlib
 import gzip
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ddpm_cli import files
 from ddpm_cli.data import fetch as module
 from ddpm_cli.data.fetch import fetch
 from ddpm_cli.errors import DataError, ResourceError
@@ -289,7 +297,7 @@ def test_nobody_there(file, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(file, content: bytes, mirror: Callable, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError, match="cannot write to"):
+    with pytest.raises(ResourceError, match=r"cannot write .*: a part of that path is a file"):
         fetch(file, (mirror({NAME: content}).url,), tmp_path / "file", quiet)
 
 
@@ -301,3 +309,121 @@ def test_an_interrupted_download_keeps_its_part(file, content: bytes, mirror: Ca
     with pytest.raises(KeyboardInterrupt):
         fetch(file, (mirror({NAME: content}).url,), tmp_path, interrupt)
     assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.part"]
+
+
+# --- several processes at once --------------------------------------------------------------------------------------
+
+FETCHER = """
+import sys
+from pathlib import Path
+from ddpm_cli.data.fetch import fetch
+from ddpm_cli.data.known import SourceFile
+name, size, sha256, url, folder = sys.argv[1:]
+fetch(SourceFile(name, int(size), sha256), (url,), Path(folder), lambda *_: None)
+"""
+
+
+@pytest.fixture
+def start(file, tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Starts a process that fetches the file to ``tmp_path``."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(url: str) -> subprocess.Popen[str]:
+            child = subprocess.Popen(
+                [sys.executable, "-c", FETCHER, file.name, str(file.size), file.sha256, url, str(tmp_path)],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(child)
+            stack.callback(child.kill)
+            return child
+
+        yield begin
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def has_begun(part: Path) -> bool:
+    return part.exists() and part.stat().st_size > 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no locks of this kind")
+def test_of_six_processes_one_downloads_and_when_it_is_killed_another_continues(
+    content: bytes, mirror: Callable, start: Callable, tmp_path: Path
+) -> None:
+    server = mirror({NAME: content}, trickle=10, delay=0.2)  # 3 seconds
+    first = start(server.url)
+    until(lambda: has_begun(tmp_path / f"{NAME}.part"))
+    others = [start(server.url) for _ in range(5)]
+    time.sleep(0.5)
+    first.kill()
+    for child in others:
+        _, errors = child.communicate(timeout=60)
+        assert child.returncode == 0, errors
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: content}
+    (_, whole), (_, rest) = server.requests
+    assert whole == ""
+    assert 0 < int(rest.removeprefix("bytes=").removesuffix("-")) < len(content)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes cannot be stopped there")
+def test_a_stopped_process_is_not_waited_for_for_ever(
+    file,
+    content: bytes,
+    mirror: Callable,
+    start: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "WINDOW", 0.5)
+    server = mirror({NAME: content}, trickle=10, delay=0.2)
+    child = start(server.url)
+    part = tmp_path / f"{NAME}.part"
+    until(lambda: has_begun(part))
+    child.send_signal(signal.SIGSTOP)
+    server.delay, said, seen = 0.0, [], []
+    path = fetch(file, (server.url,), tmp_path, lambda done, _: seen.append(done), said.append)
+    assert path.read_bytes() == content
+    assert said == [f"another process is fetching {NAME}: waiting for it"]
+    assert 0 < seen[0] < len(content)  # what the other has by now
+    child.send_signal(signal.SIGCONT)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 0, errors
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: content}
+
+
+def test_without_locks_no_two_downloads_share_a_file(
+    file, content: bytes, mirror: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_lock", lambda _: None)
+    server, results = mirror({NAME: content}, trickle=20, delay=0.01), []
+    threads = [
+        threading.Thread(target=lambda: results.append(fetch(file, (server.url,), tmp_path, quiet).read_bytes()))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [content] * 3
+    assert names(tmp_path) == [NAME]
+
+
+def test_what_another_process_delivered_meanwhile_is_taken(
+    file, content: bytes, mirror: Callable, tmp_path: Path
+) -> None:
+    (tmp_path / NAME).write_bytes(content)
+    server = mirror({NAME: content})
+    assert fetch(file, (server.url,), tmp_path, quiet) == tmp_path / NAME
+    assert server.requests == []
+
+
+def test_what_is_there_and_wrong_is_replaced(file, content: bytes, mirror: Callable, tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(content[:-1] + b"?")
+    assert fetch(file, (mirror({NAME: content}).url,), tmp_path, quiet).read_bytes() == content
+    assert names(tmp_path) == [NAME]

@@ -252,6 +252,18 @@ def test_fashion_mnist_hint_names_debians_package() -> None:
     assert "dataset-fashion-mnist" in caught.value.hint
 
 
+def test_what_killed_downloads_left_goes_with_the_next_one(tiny, home: Path, mirror: Callable) -> None:
+    tiny.at(mirror(tiny.contents).url)
+    folder = tiny.place(home / "datasets" / "tiny")
+    (folder / "a-labels.gz").unlink()
+    left = [folder / name for name in ("a-images.gz.part", "a-labels.gz.part", f".{'0' * 16}.tmp")]
+    for path in left:
+        path.write_bytes(b"half")
+    (folder / "mine.part").touch()
+    data.load("tiny")
+    assert sorted(path.name for path in folder.iterdir()) == ["a-images.gz", "a-labels.gz", "mine.part"]
+
+
 def test_a_warm_store_needs_no_files(tiny, tmp_path: Path) -> None:
     folder = tiny.place(tmp_path / "d")
     data.load("tiny", data_dir=folder)

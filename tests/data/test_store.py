@@ -295,7 +295,7 @@ start = time.perf_counter()
 images = data.load("mnist", split="test")
 took = time.perf_counter() - start
 assert images.images.shape == (10000, 1, 28, 28)
-heavy = {"torch", "torchvision", "PIL", "pooch", "requests", "safetensors", "matplotlib"} & set(sys.modules)
+heavy = {"torch", "torchvision", "PIL", "requests", "safetensors", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy
 assert took < 0.1, took
 """

@@ -51,10 +51,13 @@ def find(
         target = own(known)
         say(f"fetching {file.name} of {known.name} ({file.size / 1e6:.3g} MB) to {target}")
         try:
-            located[file] = fetch.fetch(file, known.mirrors, target, report)
+            located[file] = fetch.fetch(file, known.mirrors, target, report, say)
         except ResourceError as error:
             raise ResourceError(error.message, error.hint or by_hand(known, files)) from error
         before += file.size
+    for file, path in located.items():
+        if path is not None and path.parent == own(known):
+            fetch.tidy(file, path.parent)
     return tuple(path for path in located.values() if path is not None)
 
 
