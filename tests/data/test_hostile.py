@@ -606,10 +606,10 @@ def test_a_size_that_no_network_takes_is_refused_before_anything_is_read(tmp_pat
     (tmp_path / "a.png").write_bytes(b"not even looked at")
     with pytest.raises(UsageError, match="expected 1 to 4096"):
         load(tmp_path, image_size=5000)
-    with pytest.raises(UsageError, match="at most 2048 pixels with preset small"):
+    with pytest.raises(UsageError, match="expected at most 2048 with --preset small"):
         RunConfig(str(tmp_path), Budget(steps=1), image_size=3000)
     Image.new("L", (3000, 10)).save(tmp_path / "a.png")
-    with pytest.raises(UsageError, match="at most 2048 pixels with preset small"):
+    with pytest.raises(UsageError, match="expected at most 2048 with --preset small"):
         load(tmp_path, accept=lambda shape: network_for("small", shape, 0))
     assert not (home / "cache" / "datasets").exists() or not list((home / "cache" / "datasets").iterdir())
     assert store.of_folders() == ()
