@@ -602,6 +602,22 @@ def test_shipped_data_are_compared_to_the_last_bit(package: Path) -> None:
     assert "train-labels" in ill(look("data")).found
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>Log in</html>", b"damaged"], ids=["empty", "a web page", "damaged"])
+def test_fetched_data_are_compared_too(content: bytes) -> None:
+    from ddpm_cli.data import KNOWN
+
+    (file,) = KNOWN["cifar100"].all_files
+    path = paths.datasets() / "cifar100" / file.name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    finding = ill(look("data"))
+    assert finding.state == "problem"
+    assert finding.found.startswith(f"{path} is damaged or of another data set: ")
+    assert "ddpm data rm cifar100" in finding.advice
+    path.unlink()
+    assert [finding.found for finding in look("data")] == ["intact: mnist"]
+
+
 def test_shipped_weights_are_compared_to_the_last_bit(package: Path) -> None:
     path = package / "weights" / "mnist.safetensors"
     whole = json.loads(path.with_suffix(".json").read_text())["id"]

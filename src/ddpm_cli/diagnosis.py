@@ -497,17 +497,30 @@ def _weights() -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
-    """The data set that ships with the package, every byte of it."""
-    from ddpm_cli.data import KNOWN, find
+    """The data set that ships with the package and those that were fetched, every byte of them."""
+    from ddpm_cli.data import KNOWN, find, inventory
 
     known = KNOWN["mnist"]
     try:
         for file in known.all_files:
-            find.verify(find.shipped(known) / file.name, file)
+            find.verify(find.shipped(known) / file.name, file, known)
     except DataError as error:
         yield Finding("data", "problem", error.message, REINSTALL)
-    else:
-        yield Finding("data", "ok", "mnist is here and intact")
+    intact, left, stop = [], [], time.monotonic() + WALK
+    damaged: dict[Path, DataError] = {}
+    for name, known in KNOWN.items():
+        if time.monotonic() > stop:
+            left.append(name)
+            continue
+        stock = inventory.take(known)
+        damaged |= {path: error for path, error in stock.damaged.items() if path.parent != find.shipped(known)}
+        if stock.present in ("shipped", "cached", "system"):
+            intact.append(name)
+    for each in damaged.values():
+        yield Finding("data", "problem", each.message, each.hint)
+    found = f"intact: {', '.join(intact) or 'none'}"
+    advice = "To verify the others: ddpm data list" if left else ""
+    yield Finding("data", "ok", f"{found}; not verified in time: {', '.join(left)}" if left else found, advice)
 
 
 def _home() -> Iterator[Finding]:

@@ -333,6 +333,65 @@ def test_path_of_what_is_not_here_is_3(ddpm: Any, folder: Path) -> None:
     ddpm("data", "path", "kmnist", "--json").refused(3, FILES[3])
 
 
+WRONG = {
+    "empty": (lambda _: b"", "it is empty"),
+    "a web page": (lambda _: b"\n<!DOCTYPE html><title>Log in</title>", "it is a web page"),
+    "truncated": (lambda content: content[:-1], "bytes, expected"),
+    "one bit": (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "sha256"),
+    "of another set": (lambda _: (paths.shipped() / "data" / "mnist" / FILES[3]).read_bytes(), "it belongs to mnist"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_not_the_file_does_not_count_as_present(ddpm: Any, server: Mirror, folder: Path, wrong: str) -> None:
+    ddpm("data", "fetch", "kmnist").done()
+    path = folder / FILES[2]
+    change, reason = WRONG[wrong]
+    path.write_bytes(change(server.files[FILES[2]]))
+    result = ddpm("data", "list", "--json").done()
+    about = {about["name"]: about for about in result.json["sets"]}
+    assert about["kmnist"]["present"] == "damaged"
+    assert about["kmnist"]["damaged"] == [str(path)]
+    assert (about["mnist"]["present"], about["mnist"]["damaged"]) == ("shipped", [])
+    assert f"warning: {path} is damaged or of another data set: " in result.err
+    assert reason in result.err
+    ddpm("data", "path", "kmnist").refused(3, str(path), reason, "ddpm data rm kmnist")
+    ddpm("data", "fetch", "kmnist").refused(3, str(path), reason, "ddpm data rm kmnist")
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["gzip", "plain"])
+def test_a_set_with_files_of_the_same_names_is_not_taken_for_another(
+    ddpm: Any, server: Mirror, tmp_path: Path, plain: bool
+) -> None:
+    """MNIST, Fashion-MNIST and KMNIST call their files alike."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for file in (paths.shipped() / "data" / "mnist").iterdir():
+        content = file.read_bytes()
+        if plain:
+            (mine / file.name.removesuffix(".gz")).write_bytes(gzip.decompress(content))
+        else:
+            (mine / file.name).write_bytes(content)
+    for name in ("kmnist", "fashion-mnist"):
+        ddpm("data", "path", name, "--data-dir", mine).refused(3, f"of {name} is not on this machine")
+        assert listed(ddpm, "--data-dir", mine)[name]["present"] == "no"
+    ddpm("data", "fetch", "kmnist", "--data-dir", mine, "--offline").refused(6, "kmnist is not on this machine")
+    assert listed(ddpm, "--data-dir", mine)["mnist"]["present"] == "given"
+    right = mine / "KMNIST" / "raw"  # torchvision's layout, which is looked into after the folder itself
+    right.mkdir(parents=True)
+    for name, content in server.files.items():
+        (right / name).write_bytes(content)
+    assert ddpm("data", "path", "kmnist", "--data-dir", mine).done().out == f"{right}\n"
+
+
+def test_a_data_dir_with_another_set_is_said(ddpm: Any, server: Mirror, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(paths.shipped() / "data" / "mnist", mine)
+    result = ddpm("data", "fetch", "kmnist", "--data-dir", mine).done()
+    assert f"no kmnist in {mine}, which holds mnist: looking elsewhere" in result.err
+    assert len(server.requests) == 4
+
+
 # --- rm -------------------------------------------------------------------------------------------------------------
 
 

@@ -446,6 +446,36 @@ def test_folders_with_equal_names_sizes_and_times_are_told_apart(tmp_path: Path)
     assert [load(tmp_path / name).images[0, 0, 0, 0] for name in ("one", "two")] == [1, 2]
 
 
+def exchange(one: Path, other: Path) -> None:
+    """As ``mv`` does it, with nothing but names changed."""
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+@pytest.mark.parametrize("how", ["files", "folders", "links", "content"])
+def test_what_exchanged_its_name_is_read_again(tmp_path: Path, how: str) -> None:
+    paths = [tmp_path / "d" / name / "1.bmp" for name in ("a", "b")]
+    for shade, path in enumerate(paths):
+        save(path, np.full((4, 4), shade, np.uint8))
+        os.utime(path, (1e9, 1e9))
+    if how == "links":
+        for path in paths:
+            path.rename(tmp_path / f"{path.parent.name}.bmp")
+            path.symlink_to(tmp_path / f"{path.parent.name}.bmp")
+    assert load(tmp_path / "d").images[:, 0, 0, 0].tolist() == [0, 1]
+    if how == "folders":
+        exchange(paths[0].parent, paths[1].parent)
+    elif how == "content":
+        for path, content in zip(paths, [path.read_bytes() for path in reversed(paths)], strict=True):
+            path.write_bytes(content)
+            os.utime(path, (1e9, 1e9))
+    else:
+        exchange(*paths)
+    assert load(tmp_path / "d").images[:, 0, 0, 0].tolist() == [1, 0]
+
+
 def test_progress_counts_bytes(tmp_path: Path) -> None:
     sizes = []
     for name in "ab":

@@ -45,6 +45,8 @@ def list_(data_dir: o.DataDir = None, config: o.Config = None, json: o.Json = Fa
     stocks = [inventory.take(known, data_dir) for known in KNOWN.values()]
     made = inventory.folders()
     out.document({"sets": [_about(stock) for stock in stocks], "folders": [dataclasses.asdict(each) for each in made]})
+    for error in dict.fromkeys(error.message for stock in stocks for error in stock.damaged.values()):
+        out.note(f"warning: {error}")
     # What would not fit a terminal comes last.
     shown = len(COLUMNS) - 2 if sys.stdout.isatty() else len(COLUMNS)
     out.table(COLUMNS[:shown], [_row(stock)[:shown] for stock in stocks])
@@ -81,7 +83,8 @@ def path(
 ) -> None:
     """Print where a data set is.
 
-    The folder that holds its files; where they are not all on this machine, the exit code is 3.
+    The folder that holds its files. If they are not all on this machine, or not what their checksums say, the exit
+    code is 3.
     """
     from ddpm_cli.data import inventory
 
@@ -92,6 +95,8 @@ def path(
         raise DataError(
             f"{stock.missing[0].name} of {name} is not on this machine", f"Fetch it: ddpm data fetch {name}"
         )
+    for error in stock.damaged.values():
+        raise error
     out.document({"name": name, "where": stock.folders, "files": list(stock.files.values())})
     out.paths(*stock.folders)
 
@@ -173,6 +178,7 @@ def _about(stock: "Stock") -> dict[str, Any]:
         "classes": known.classes,
         "download_bytes": known.size,
         "present": stock.present,
+        "damaged": list(stock.damaged),
         "where": stock.folders,
         "disk_bytes": stock.bytes,
         "licence": known.licence,

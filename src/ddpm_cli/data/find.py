@@ -1,8 +1,10 @@
 """Where the files of a known set are: the user's folder, our own, the package, the system, the mirrors.
 
-Invariant: a file is handed on only after its sha256 was compared with the table's.
+Invariant: a file is handed on only after its sha256 was compared with the table's. Sets whose files have the same names
+(MNIST, Fashion-MNIST, KMNIST) are told apart by it.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from pathlib import Path
 
 from ddpm_cli import paths
 from ddpm_cli.data import fetch
-from ddpm_cli.data.known import KnownSet, SourceFile
+from ddpm_cli.data.known import KNOWN, KnownSet, SourceFile
 from ddpm_cli.errors import PERMISSIONS, DataError, ResourceError
 
 
@@ -30,7 +32,9 @@ def find(
         ResourceError: a file is nowhere, and the network is down or forbidden.
     """
     if data_dir is not None and not any(_first(file, _given(known, data_dir)) for file in files):
-        say(f"no {known.name} in {data_dir}: looking elsewhere")
+        copies = [copy for file in files for copy in _copies(file, _given(known, data_dir))]
+        others = ", ".join(dict.fromkeys(name for copy in copies for name in _owners(copy)))
+        say(f"no {known.name} in {data_dir}{f', which holds {others}' if others else ''}: looking elsewhere")
     located = {file: locate(known, file, data_dir) for file in files}
     absent = [file for file, path in located.items() if path is None]
     if absent and offline:
@@ -46,7 +50,7 @@ def find(
 
     for file, path in located.items():
         if path is not None:
-            verify(path, file, known.name if path.parent == own(known) else "")
+            verify(path, file, known)
             continue
         target = own(known)
         say(f"fetching {file.name} of {known.name} ({file.size / 1e6:.3g} MB) to {target}")
@@ -72,36 +76,84 @@ def shipped(known: KnownSet) -> Path:
 
 
 def locate(known: KnownSet, file: SourceFile, data_dir: Path | None = None) -> Path | None:
-    """The first copy of a file on this machine, gzipped or plain, not verified; None where there is none."""
+    """The first copy of a file on this machine, gzipped or plain, which may be damaged; None where there is none.
+
+    Files of another set below ``data_dir`` are passed over.
+    """
+    given = None if data_dir is None else _first(file, _given(known, data_dir))
     system = [] if known.system is None else [known.system]
-    given = [] if data_dir is None else _given(known, data_dir)
-    return _first(file, [*given, own(known), shipped(known), *system])
+    return given or next(iter(_copies(file, [own(known), shipped(known), *system])), None)
 
 
-def verify(path: Path, file: SourceFile, fetched: str = "") -> None:
+def verify(path: Path, file: SourceFile, known: KnownSet) -> None:
     """Compares the sha256 of a copy with the table's.
 
     Args:
         path: the copy.
         file: what it should be.
-        fetched: the set that it was fetched for, where it was: a damaged copy can be fetched again then.
+        known: the set of that file.
 
     Raises:
         DataError: it differs, or the copy cannot be read.
     """
     expected = file.accepted()[path.name]
     try:
-        with path.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
+        found = _sha256(path)
+        problem = "" if found in expected else _problem(path, file, found, expected[0])
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", PERMISSIONS) from error
-    if found not in expected:
+    if problem:
         raise DataError(
-            f"{path} has sha256 {found[:12]}..., expected {expected[0][:12]}...: it is damaged or of another data set",
-            f"Remove it, then fetch it again: ddpm data rm {fetched}"
-            if fetched
+            f"{path} is damaged or of another data set: {problem}",
+            f"Remove it, then fetch it again: ddpm data rm {known.name}"
+            if path.parent == own(known)
             else "Delete it or replace it by an intact copy, then run the command again.",
         )
+
+
+def _problem(path: Path, file: SourceFile, found: str, expected: str) -> str:
+    """What a copy is instead."""
+    if others := _owners(path):
+        return f"it belongs to {', '.join(others)}"
+    with path.open("rb") as content:
+        begin = content.read(64).lstrip().lower()
+    size = path.stat().st_size
+    if not size:
+        return "it is empty"
+    if begin.startswith((b"<!doctype html", b"<html")):
+        return "it is a web page"
+    if path.name == file.name and size < file.size and not file.packed_otherwise:
+        return f"it has {size:,} bytes, expected {file.size:,}"
+    return f"it has sha256 {found[:12]}..., expected {expected[:12]}..."
+
+
+def _owners(path: Path) -> list[str]:
+    """The known sets that a file belongs to, by its content; none where it belongs to none or cannot be read."""
+    try:
+        found = _sha256(path)
+    except OSError:
+        return []
+    return [
+        name
+        for name, known in KNOWN.items()
+        if any(found in sums for file in known.all_files for sums in file.accepted().values())
+    ]
+
+
+def _sha256(path: Path) -> str:
+    """Of a file; computed once as long as the file is the same.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    state = path.stat()
+    return _digest(path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, *_state: int) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def by_hand(known: KnownSet, files: tuple[SourceFile, ...]) -> str:
@@ -119,7 +171,18 @@ def _given(known: KnownSet, data_dir: Path) -> list[Path]:
     return [data_dir / known.name, data_dir / known.place, data_dir, data_dir / known.torchvision]
 
 
-def _first(file: SourceFile, folders: list[Path]) -> Path | None:
-    copies = (folder / name for folder in folders for name in file.accepted())
+def _first(file: SourceFile, given: list[Path]) -> Path | None:
+    """The first copy of a file that does not belong to another set."""
+    return next((path for path in _copies(file, given) if not _is_other(path, file)), None)
+
+
+def _is_other(path: Path, file: SourceFile) -> bool:
+    """Whether a file that has the name of a known one is another known one."""
+    return bool(_owners(path)) and _sha256(path) not in file.accepted()[path.name]
+
+
+def _copies(file: SourceFile, folders: list[Path]) -> list[Path]:
+    """The files in these folders that have a name of this one."""
+    paths = (folder / name for folder in dict.fromkeys(folders) for name in file.accepted())
     # Unlike pathlib's, no error where a folder may not be looked into.
-    return next((path for path in copies if os.path.isfile(path)), None)  # noqa: PTH113
+    return [path for path in paths if os.path.isfile(path)]  # noqa: PTH113

@@ -32,11 +32,22 @@ NAMED = 3  # of the images that are left out, in the note on them
 
 
 class Entry(NamedTuple):
-    """What a folder tells of a file: bytes, time of its last change, mode; or why it tells nothing."""
+    """What a folder tells of a file without reading it; or why it tells nothing.
 
-    size: int
-    time: int
-    mode: int
+    Attributes:
+        size: bytes.
+        time: of the last change of its content, which may be set to any value.
+        changed: of the last change of anything about it, which may not.
+        number: of its inode, by which two files that exchanged their names differ.
+        mode: type and permissions.
+        problem: why it cannot be read; empty if it perhaps can.
+    """
+
+    size: int = 0
+    time: int = 0
+    changed: int = 0
+    number: int = 0
+    mode: int = 0
     problem: str = ""
 
 
@@ -132,7 +143,7 @@ def scan(root: Path) -> dict[str, Entry]:
         except OSError as error:
             if not folder:
                 raise DataError(f"cannot read {printable(str(root))}: {error.strerror}", PERMISSIONS) from error
-            files[folder] = Entry(0, 0, 0, error.strerror or "")
+            files[folder] = Entry(problem=error.strerror or "")
             continue
         below = []
         for entry in visible:
@@ -156,9 +167,9 @@ def _entry(entry: "os.DirEntry[str]") -> Entry:
     try:
         status = entry.stat()
     except OSError as error:
-        return Entry(0, 0, 0, error.strerror or "it cannot be looked at")
+        return Entry(problem=error.strerror or "it cannot be looked at")
     problem = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
-    return Entry(status.st_size, status.st_mtime_ns, status.st_mode, problem)
+    return Entry(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_mode, problem)
 
 
 def _refuse(root: Path, files: dict[str, Entry], left_out: Sequence[LeftOut]) -> None:

@@ -12,21 +12,23 @@ from pathlib import Path
 
 from ddpm_cli.data import find, store
 from ddpm_cli.data.known import KNOWN, KnownSet, SourceFile
-from ddpm_cli.errors import ResourceError
+from ddpm_cli.errors import DataError, ResourceError
 
 
 @dataclass(frozen=True)
 class Stock:
-    """Where the files of one set are; they were looked for, not verified.
+    """Where the files of one set are.
 
     Args:
         known: the set.
         files: each file with its first copy, or None.
+        damaged: what is wrong with the copies that are not what their checksums say.
         stores: what was made of them, ready to be mapped.
     """
 
     known: KnownSet
     files: dict[SourceFile, Path | None]
+    damaged: dict[Path, DataError]
     stores: tuple[Path, ...]
 
     @property
@@ -41,9 +43,11 @@ class Stock:
 
     @property
     def present(self) -> str:
-        """Whether and where the files are: no, partly, or given (below --data-dir), cached, shipped, system."""
+        """Whether and where the files are: no, damaged, partly, given (below --data-dir), cached, shipped or system."""
         if not self.folders:
             return "no"
+        if self.damaged:
+            return "damaged"
         if self.missing:
             return "partly"
         ours = {find.own(self.known): "cached", find.shipped(self.known): "shipped"}
@@ -58,9 +62,17 @@ class Stock:
 
 
 def take(known: KnownSet, data_dir: Path | None = None) -> Stock:
-    """What there is of a set."""
+    """What there is of a set; every file is verified."""
     files = {file: find.locate(known, file, data_dir) for file in known.all_files}
-    return Stock(known, files, store.of_known(known.name))
+    damaged = {}
+    for file, path in files.items():
+        if path is None:
+            continue
+        try:
+            find.verify(path, file, known)
+        except DataError as error:
+            damaged[path] = error
+    return Stock(known, files, damaged, store.of_known(known.name))
 
 
 def removable(known: KnownSet) -> tuple[Path, ...]:
