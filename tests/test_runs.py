@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_cli import checkpoint, config, runs
+from ddpm_cli import checkpoint, config, library, runs
 from ddpm_cli.config import (
     Budget,
     NetworkConfig,
@@ -841,6 +841,66 @@ def test_a_run_that_breaks_before_its_first_save_keeps_its_good_weights_too(
     with pytest.raises(NumericsError, match="not a finite number"):
         finish(run)
     checkpoint.load(run.model_path)  # as the hint of the error says
+
+
+@pytest.mark.parametrize(("first", "steps"), [(7, 7), (5, 12), (7, 26), (1, 3)])
+def test_a_run_whose_last_step_breaks_fails_and_is_not_finished(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int, steps: int
+) -> None:
+    run = prepared(tmp_path / "home" / "runs" / "broken", recipe(photos, steps))
+    break_from(monkeypatch, run, first)
+    with pytest.raises(NumericsError, match=f"{steps - first + 1} of {steps} steps were skipped") as caught:
+        finish(run)
+    assert caught.value.exit_code == 5
+    assert "--lr" in caught.value.hint
+    assert "float32" not in caught.value.hint  # it is used already
+    assert f"{steps - first + 1} of {steps} steps were skipped" in (run.folder / "train.log").read_text()
+    info = checkpoint.load(run.model_path)[1]
+    assert not library.is_finished(info)
+    assert library.find(None).origin == "shipped"
+    again = prepared(run.folder, replace(runs.load_config(run.folder), budget=Budget(steps=50)))
+    with pytest.raises(NumericsError, match="cannot be resumed"):
+        again.restore()
+
+
+def test_a_run_that_breaks_at_its_end_keeps_and_resumes_its_last_save(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepared(tmp_path / "run", recipe(photos, 12, save_steps=6))
+    break_from(monkeypatch, run, 7)
+    with pytest.raises(NumericsError, match="6 of 12 steps were skipped"):
+        finish(run)
+    monkeypatch.undo()
+    monkeypatch.setenv("DDPM_HOME", str(tmp_path / "home"))
+    again = resumed(run.folder)
+    assert again.state.step == 6
+    assert library.is_finished(finish(again).info)
+
+
+def test_steps_that_were_skipped_on_the_way_are_no_failure(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepared(tmp_path / "run", recipe(photos, 9))
+    break_from(monkeypatch, run, 3, until=8)
+    assert library.is_finished(finish(run).info)
+    assert run.skipped == 6
+
+
+@pytest.mark.parametrize("where", ["weights", "average"])
+def test_weights_that_are_not_finite_are_not_saved(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    run = prepared(tmp_path / "run", recipe(photos, 6, save_steps=3))
+    with pytest.raises(NumericsError, match="weights are not finite numbers after step 6"):  # noqa: PT012
+        for at in run.train():
+            if at.step == 3:  # no later loss reads these
+                broken = run.state.average.state if where == "average" else {}  # type: ignore[union-attr]
+                for value in broken.values():
+                    value.fill_(math.inf)
+                if where == "weights":
+                    monkeypatch.setattr(type(run.state), "weights", lambda _: {"raw.one": torch.tensor([1, math.nan])})
+    monkeypatch.undo()
+    assert checkpoint.load(run.model_path)[1].training["step"] == 3
 
 
 # --- what must not cost a run ---------------------------------------------------------------------------------------

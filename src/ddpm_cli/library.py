@@ -299,8 +299,14 @@ def check_name(name: str) -> str:
 
 
 def is_finished(info: Info) -> bool:
-    """Whether a model's training went to its end."""
-    return info.training.get("step") is not None and info.training.get("step") == info.training.get("steps")
+    """Whether a model's training went to its end, with numbers that are finite."""
+    training = info.training
+    return training.get("step") is not None and training.get("step") == training.get("steps") and not failed(info)
+
+
+def failed(info: Info) -> bool:
+    """Whether a model is what a run left whose loss was no longer finite."""
+    return bool(info.training.get("failed"))
 
 
 def _is_finished(path: Path) -> bool:

@@ -71,12 +71,15 @@ def test_4_is_the_model(ddpm: Any) -> None:
     ddpm("sample", "--model", "nobody").refused(4, "nobody")
 
 
-def test_5_is_a_loss_that_is_not_finite(ddpm: Any, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("steps", [1, 7, 20, 100])
+def test_5_is_a_loss_that_is_not_finite(
+    ddpm: Any, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
     from ddpm_cli.denoiser import Denoiser
 
     right = Denoiser.loss
     monkeypatch.setattr(Denoiser, "loss", lambda *args: right(*args) * float("nan"))
-    ddpm(*quick, "--steps", 100).refused(5, "finite", "--lr")
+    ddpm(*quick, "--steps", steps).refused(5, "finite", "--lr")
 
 
 @pytest.mark.usefixtures("model")

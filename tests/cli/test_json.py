@@ -32,15 +32,25 @@ def test_a_number_that_is_not_finite_is_null(ddpm: Any, trained: Path, quick: tu
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_not_finite_is_null(
+def test_skipped_steps_are_counted(
     ddpm: Any, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     from ddpm_cli.denoiser import Denoiser
 
-    right = Denoiser.loss
-    monkeypatch.setattr(Denoiser, "loss", lambda *args: right(*args) * 0 + value)
-    document = ddpm(*quick, "--steps", 2, "--json", "-o", "run").done().json  # too few to give up
-    assert document["loss"] is None
+    right, calls = Denoiser.loss, iter(range(1000))
+    monkeypatch.setattr(
+        Denoiser, "loss", lambda *args: right(*args) * 0 + value if next(calls) in (1, 2) else right(*args)
+    )
+    result = ddpm(*quick, "--steps", 4, "--json", "-o", "run").done()
+    assert result.json["skipped"] == 2
+    assert result.json["loss"] > 0  # of the other two
+    assert "2 of 4 steps were skipped" in result.err
+
+
+def test_a_run_that_skips_no_step_says_nothing_of_it(ddpm: Any, quick: tuple[str, ...]) -> None:
+    result = ddpm(*quick, "--steps", 2, "--json", "-o", "run").done()
+    assert result.json["skipped"] == 0
+    assert "skipped" not in result.err
 
 
 def test_an_interrupted_run_says_so(ddpm: Any, quick: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:

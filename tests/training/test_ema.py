@@ -77,3 +77,13 @@ def test_it_starts_as_a_copy_and_leaves_the_network_alone() -> None:
     average.update(0, 0.5)
     assert float(network.weight.detach()) == 4
     assert average.state.keys() == network.state_dict().keys()
+
+
+def test_a_step_that_changed_nothing_does_not_move_the_average() -> None:
+    network = One()
+    average = Average(network)
+    network.become(8)
+    average.update(0, 0.5, torch.tensor(False))
+    assert float(average.state["weight"]) == 0
+    average.update(0, 0.5, torch.tensor(True))  # the decay is 2^(-1 / 0.5) = 1/4
+    assert float(average.state["weight"]) == pytest.approx(6)

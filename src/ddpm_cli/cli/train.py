@@ -370,10 +370,16 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
         "steps": run.state.step,
         "epochs": run.state.step / run.batches.steps_per_epoch,
         "loss": run.loss,
+        "skipped": run.skipped,
         "seconds": time.perf_counter() - begun,
         "images_per_second": run.images_per_second,
     }
     out.document(values, "interrupted" if caught else "done")
+    if run.skipped:
+        out.note(
+            f"warning: {run.skipped:,} of {run.state.step:,} steps were skipped because their loss or gradient was not "
+            "finite. A lower --lr avoids this."
+        )
     if caught:
         out.note(
             f"Stopped and saved at step {run.state.step:,}. Go on with: ddpm train --resume {quote(str(run.folder))}"

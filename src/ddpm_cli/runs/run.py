@@ -117,6 +117,7 @@ class Run:
     _seconds: float = 0.0  # trained before this process began
     _begun: float | None = None  # when training did, by the clock
     _data_id: str | None = None  # the fingerprint of the data, once it was asked for
+    _failed: bool = False  # whether the numbers broke, so that the state is the end of the run
 
     def prepare(self) -> None:
         """Read the data and build everything, without touching the folder.
@@ -319,15 +320,16 @@ class Run:
         now = time.perf_counter()
         self._speeds.append(len(losses) * self.config.train.batch_size / (now - self._looked))
         self._waiting += found
-        self._check(report)
         loss, step = statistics.fmean(self._waiting), report.step
         at_end, epoch_ends = step == self.state.steps, step % self.batches.steps_per_epoch == 0
+        every = self.config.save_steps
+        saves_now = at_end or stopping or self._is_late() or (every is not None and step % every == 0)
+        self._check(report, found[-1], saves_now)
         if self._is_due(step):
             self._note(report, loss, self._score(step) if at_end or epoch_ends else {})
         if self.state.steps is None:
             self._freeze(step, self._trained(now))
-        every = self.config.save_steps
-        if at_end or stopping or self._is_late() or (every is not None and step % every == 0):
+        if saves_now:
             self.save()
             self._saved = time.perf_counter()
         if (epoch_ends or at_end) and self._is_turn(step):
@@ -336,17 +338,44 @@ class Run:
         skipped = int(report.skipped)
         return Progress(step, self.state.steps, loss, self.images_per_second, self._seconds_left(), skipped)
 
-    def _check(self, report: StepReport) -> None:
-        if int(report.broken) < BROKEN:
+    def _check(self, report: StepReport, loss: float, saves_now: bool) -> None:
+        """End the run where its numbers broke, before they reach a save.
+
+        Args:
+            report: of the last step.
+            loss: of the last step.
+            saves_now: whether the weights are about to be saved.
+
+        Raises:
+            NumericsError: too many steps in a row had no finite loss or gradient, the last one of the run had none, or
+                the weights are not finite.
+        """
+        step, broken, skipped = report.step, int(report.broken), int(report.skipped)
+        # In fp16, gradients overflow now and then by design, the last one too: the scale of the loss is being tried.
+        breaks = not math.isfinite(loss) or skipped == step or (broken > 0 and self.state.scale is None)
+        at_end = step == self.state.steps
+        if not (broken >= BROKEN or (at_end and breaks) or saves_now):
             return
+        is_whole = all(bool(weight.isfinite().all()) for weight in self.state.weights().values())
+        if broken >= BROKEN:
+            what = f"the loss was not a finite number for {broken} steps in a row, at step {step:,}"
+        elif at_end and breaks:
+            what = f"the last step of the run, {step:,}, had no finite loss or gradient"
+        elif not is_whole:
+            what = f"the weights are not finite numbers after step {step:,}"
+        else:
+            return
+        what, kept = f"{what}; {skipped:,} of {step:,} steps were skipped", ""
         if self.state_path.exists():
             self._save_best()
-        else:
-            self.save()  # skipped steps changed nothing: these are the last good weights
-        raise NumericsError(
-            f"the loss was not a finite number for {int(report.broken)} steps in a row, at step {report.step}",
-            "Start a new run with a lower --lr, or --precision float32; this one keeps what it saved last.",
-        )
+            kept = "; this one keeps what it saved last"
+        elif is_whole:
+            self._failed, kept = True, "; the weights before the skipped steps are kept"
+            self.save()  # skipped steps changed nothing
+        self._write_log(what)
+        lower = f"{min(self.config.train.lr / 10, TrainConfig.lr):g}"
+        other = "" if self.config.precision == "float32" else ", or with --precision float32"
+        raise NumericsError(what, f"Start a new run with a lower --lr, such as {lower}{other}{kept}.")
 
     def _note(self, report: StepReport, loss: float, scores: dict[str, float]) -> None:
         """Write a line of the metrics, with the scores found at its step."""
@@ -377,6 +406,11 @@ class Run:
             return statistics.fmean(self._waiting) if self._waiting else math.nan
         finite = [(steps, loss) for _, steps, loss in self._lines if math.isfinite(loss)]
         return sum(steps * loss for steps, loss in finite) / sum(steps for steps, _ in finite) if finite else math.nan
+
+    @property
+    def skipped(self) -> int:
+        """Steps that changed nothing because a number was not finite."""
+        return int(self.state.skipped)
 
     @property
     def images_per_second(self) -> float:
@@ -463,7 +497,8 @@ class Run:
 
     def _training(self) -> dict[str, Any]:
         """What every model of the run says of its training."""
-        return {"recipe": config.to_dict(self.config.train), "steps": self.state.steps}
+        failed = {"failed": True} if self._failed else {}
+        return {"recipe": config.to_dict(self.config.train), "steps": self.state.steps, **failed}
 
     def _save_best(self) -> None:
         if self.best is None or self.best.weights is None:

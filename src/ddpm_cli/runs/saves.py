@@ -18,7 +18,7 @@ from torch import Tensor
 from ddpm_cli import checkpoint, config, files, library
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import RunConfig
-from ddpm_cli.errors import DdpmError, ModelError, UsageError
+from ddpm_cli.errors import DdpmError, ModelError, NumericsError, UsageError
 from ddpm_cli.paths import BEST, CONFIG, EARLIER, MODEL, STATE
 
 # What a config may say otherwise than the state: how long and how often, and what the fingerprint of the data covers.
@@ -105,6 +105,7 @@ def read(
 
     Raises:
         ModelError: the state is corrupt, or belongs to another run, other images or another network.
+        NumericsError: the run ended with numbers that are not finite.
     """
     path = folder / STATE
     about, found = checkpoint.read_header(path)
@@ -129,8 +130,14 @@ def read(
             f"the images of {chosen.dataset} are not those that the run was trained on",
             "Put them back as they were, or start a new run.",
         )
+    described = _described(about, path)
+    if library.failed(described):
+        raise NumericsError(
+            f"the run ended at step {position.step:,}, where its loss was no longer finite, and cannot be resumed",
+            "Start a new run with a lower --lr.",
+        )
     checkpoint.check_tensors(path, found, expected)
-    if _described(about, path).architecture() != info.architecture():
+    if described.architecture() != info.architecture():
         raise ModelError(
             f"{path} was trained with another network than preset {chosen.preset} now builds", library.NEW_RUN
         )

@@ -27,15 +27,20 @@ class Average:
         self._whole = [(self.state[name], live[name]) for name in live if name not in set(floats)]
 
     @torch.no_grad()
-    def update(self, updates: int, share: float) -> None:
+    def update(self, updates: int, share: float, learned: Tensor | None = None) -> None:
         """Move towards the network's present state.
 
         Args:
             updates: how many have gone before.
             share: half-life as a share of the run so far, above 0.
+            learned: whether the step changed the network, () bool on its device; the average stays where it did not.
+                None: it did.
         """
-        decay = 0.5 ** (1 / (share * (updates + 1)))
+        moved = 1 - 0.5 ** (1 / (share * (updates + 1)))
         averages, present = self._pairs
-        torch._foreach_lerp_(averages, present, 1 - decay)
+        towards = torch._foreach_sub(present, averages)
+        # A weight on the device, so that the host does not wait for it.
+        torch._foreach_mul_(towards, moved if learned is None else torch.where(learned, moved, 0.0))
+        torch._foreach_add_(averages, towards)
         for average, now in self._whole:
             average.copy_(now)

@@ -94,8 +94,8 @@ class Statistics:
 def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[StepReport]:
     """Train to the end of the budget, yielding after every step.
 
-    A step whose loss or gradient is not finite changes no weight, moment or statistic: it is skipped on the device,
-    without waiting for it, and counted in the report.
+    A step whose loss or gradient is not finite changes no weight, moment, statistic or average: it is skipped on the
+    device, without waiting for it, and counted in the report.
 
     Args:
         state: is changed in place; begin anywhere.
@@ -136,6 +136,6 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
         if state.scale is not None:
             state.scale = _rescaled(state.scale, finite)
         if state.average is not None:
-            state.average.update(state.step, config.ema)
+            state.average.update(state.step, config.ema, finite)
         state.step += 1
         yield StepReport(state.step, loss, norm, lr, state.broken, state.skipped)
