@@ -50,6 +50,7 @@ SHORT_RESUMED = {"--steps": "3", "--device": "cpu"}
 SHORT_FILES = {"--number": "4"}
 # A picture says all that costs anything; a sweep chooses the steps itself.
 SHORT_LIKE = {"--device": "cpu"}
+SHORT_PER_CLASS = {"--per-class": "1", "--steps": "2", "--device": "cpu"}
 SHORT_SWEEP = {"--number": "2", "--sampler": "ddpm", "--device": "cpu"}
 ALIASES = {"-n": "--number", "--epochs": "--steps", "--minutes": "--steps"}
 # What is replaced must be right itself where the parser does not look at it: a typo must not vanish with it.
@@ -225,6 +226,7 @@ def shortened(words: tuple[str, ...]) -> list[str]:
     if words[0] == "eval" and words[1:] and (words[1] == "-" or words[1].endswith(".npz")):
         cut = SHORT_FILES
     cut = SHORT_LIKE if "--like" in words else SHORT_SWEEP if "--sweep" in words else cut
+    cut = SHORT_PER_CLASS if "--per-class" in words else cut
     kept, rest = [], list(words)
     while rest:
         word = rest.pop(0)

@@ -29,7 +29,7 @@ from ddpm_cli.config import (
 from ddpm_cli.denoiser import Denoiser
 from ddpm_cli.errors import ModelError, NumericsError, UsageError
 from ddpm_cli.networks.layers import Convolution
-from ddpm_cli.runs import Run
+from ddpm_cli.runs import Run, pictures
 from ddpm_cli.runs import run as run_module
 
 NOISE = np.random.default_rng(3)
@@ -205,6 +205,21 @@ def test_pictures_on_the_way_change_no_weight(photos: str, tmp_path: Path, monke
         finish(prepared(tmp_path / str(every), recipe(photos, 4, sample_every=every))).info.id for every in (1, 0)
     )
     assert often == never
+
+
+def test_the_grids_of_a_run_have_a_row_per_class_and_say_their_step(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "_draw_samples", DRAW_SAMPLES)
+    named: list[object] = []
+    monkeypatch.setattr(pictures.grid, "named_rows", lambda picture, rows, _: named.append(rows) or picture)
+    captions: list[str] = []
+    monkeypatch.setattr(pictures.grid, "captioned", lambda picture, text: captions.append(text) or picture)
+    run = finish(prepared(tmp_path / "run", recipe(photos)))
+    assert captions == ["step 7, seed 0"]
+    assert named == [tuple(enumerate(run.data.classes))]
+    with Image.open(run.folder / "samples" / "step-0000007.png") as picture:
+        assert (picture.text["step"], picture.text["seed"]) == ("7", "0")  # type: ignore[attr-defined]
 
 
 def test_another_seed_is_another_model(photos: str, tmp_path: Path) -> None:

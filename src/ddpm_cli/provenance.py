@@ -71,6 +71,8 @@ class Origin(NamedTuple):
         images: which images of it.
         labels: the class of each; None where the model has none.
         guide: id of the model that guidance led away from; None: there was none.
+        columns: of the grid; None: near-square.
+        per_class: images of each class, one class per row; None: in no such rows.
     """
 
     model: str
@@ -81,6 +83,8 @@ class Origin(NamedTuple):
     images: range
     labels: list[int] | None
     guide: str | None
+    columns: int | None = None
+    per_class: int | None = None
 
 
 MOST = 10_000  # images that are sampled again for one file
@@ -132,6 +136,7 @@ def read(text: Mapping[str, str], name: str) -> Origin:
             images,
             labels,
             text.get("guide"),
+            *(_whole(key, text[key], ranges.IMAGES) if key in text else None for key in ("columns", "per_class")),
         )
     except (LookupError, ValueError, UsageError) as error:
         raise DataError(f"what {name} says of how it was drawn is damaged: {error}", hint) from error

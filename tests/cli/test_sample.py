@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ddpm_cli import __version__
 from ddpm_cli.config import SAMPLERS, Spacing
+from ddpm_cli.render.grid import grid
 
 pytestmark = pytest.mark.usefixtures("model")
 FEW = ("-n", 4, "--steps", 2, "--seed", 0)
@@ -357,6 +358,51 @@ def test_numbers_are_names_where_a_class_is_called_by_a_number(ddpm: Any, save_m
         found = ddpm(*asked, label).done().json
         assert (found["labels"], found["label_names"]) == (indices, names)
     ddpm(*asked, "0").refused(2, "Class 0 does not exist", "This model has 3 classes: @0 1, @1 2, @2 3.")
+
+
+def test_a_grid_has_the_columns_asked_for(ddpm: Any, cwd: Path) -> None:
+    common = ("sample", "-n", 6, "--steps", 1, "--seed", 0)
+    ddpm(*common, "-o", "x.npz").done()
+    images = images_of(cwd / "x.npz")[:, None].astype(np.uint8)
+    for columns, shown in ((4, 4), (1, 1), (100, 6)):
+        document = ddpm(*common, "--columns", columns, "-o", "x.png", "--json").done().json
+        assert document["columns"] == columns
+        np.testing.assert_array_equal(pixels_of(cwd / "x.png"), grid(images, shown)[0])
+    assert "columns" not in ddpm(*common, "--json").done().json
+    ddpm("sample", "--like", "x.png", "-o", "y.png").done()
+    np.testing.assert_array_equal(pixels_of(cwd / "y.png"), pixels_of(cwd / "x.png"))
+
+
+def test_a_row_per_class_has_its_name_and_is_drawn_again_alike(ddpm: Any, cwd: Path) -> None:
+    common = ("sample", "--per-class", 3, "--steps", 2, "--seed", 4, "--first", 5)
+    document = ddpm(*common, "--animate", "x.gif", "-o", "x.png", "--json").done().json
+    assert document["labels"] == [0, 0, 0, 1, 1, 1]
+    assert (document["number"], document["index"], document["per_class"]) == (6, "5-10", 3)
+    one = ("sample", "-n", 1, "--steps", 2, "--seed", 4, "--first", 9, "--label", "cross")
+    ddpm(*one, "-o", "one.npz").done()
+    named, plain = pixels_of(cwd / "x.png"), grid(np.zeros((6, 1, 12, 12), np.uint8), 3)[0]
+    assert named.shape[0] == plain.shape[0]
+    assert named.shape[1] > plain.shape[1]  # by the names
+    scale = plain.shape[1] // 44
+    tiles = named[:, -plain.shape[1] :][2 * scale :: scale, 2 * scale :: scale]
+    assert np.abs(tiles[14 : 14 + 12, 14 : 14 + 12] - images_of(cwd / "one.npz")[0]).max() <= 1
+    again = ddpm("sample", "--like", "x.png", "-o", "again.png", "--json").done().json
+    assert again["like"] == {"grey_levels": 0}
+    np.testing.assert_array_equal(pixels_of(cwd / "again.png"), named)
+    assert ddpm(*common, "--label", "cross", "-o", "z.npz", "--json").done().json["labels"] == [1, 1, 1]
+    with Image.open(cwd / "x.gif") as film:
+        assert film.width >= 256
+
+
+def test_layouts_that_make_no_sense_are_refused(ddpm: Any, home: Path, save_model: Any) -> None:
+    save_model(home / "models" / "plain.safetensors", classes=())
+    ddpm("sample", "--model", "plain", "--per-class", 2).refused(2, "this one has none")
+    ddpm("sample", "--per-class", 2, "-n", 3).refused(2, "--per-class and --number")
+    ddpm("sample", "--per-class", 2, "--columns", 3).refused(2, "--per-class and --columns")
+    ddpm("sample", "--per-class", 0).refused(2, "--per-class")
+    ddpm("sample", "--columns", 0).refused(2, "--columns")
+    ddpm("sample", "--columns", 3, "-o", "x.npz").refused(2, "--columns is for grids")
+    ddpm("sample", "--per-class", 2, "--label", "dog").refused(2, "Class dog does not exist")
 
 
 def test_a_label_changes_the_image(drawn: Any) -> None:

@@ -6,7 +6,10 @@ import pytest
 from ddpm_cli.data.resize import to_square
 from ddpm_cli.render.grid import (
     BACKGROUND,
+    HEIGHT,
+    Layout,
     annotated,
+    arranged,
     captioned,
     columns_for,
     enlarged,
@@ -59,6 +62,41 @@ def test_no_border_no_enlargement_is_only_an_arrangement() -> None:
 def test_small_images_are_enlarged_large_ones_left(count: int, size: int, width: int) -> None:
     # 64 of 28: 4 (2 + 8 * 30); 1 of 28: 8 * 32; 64 of 32: 3 (2 + 8 * 34); the last two are too wide to enlarge.
     assert grid(np.zeros((count, 1, size, size), np.uint8)).shape[2] == width
+
+
+def test_there_are_never_more_columns_than_images() -> None:
+    np.testing.assert_array_equal(grid(tiles(3), columns=10), grid(tiles(3), columns=3))
+
+
+def test_a_tall_grid_is_enlarged_less() -> None:
+    assert grid(np.zeros((40, 1, 28, 28), np.uint8), columns=1).shape[1] == 2 + 40 * 30 <= HEIGHT
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_row_has_its_name_on_its_left(channels: int) -> None:
+    images = tiles(6, channels, 28)
+    picture = arranged(images, Layout(2, ((3, "ant"), (5, "bumblebee"), (9, "ant"))))
+    plain = grid(images, columns=2)
+    np.testing.assert_array_equal(picture[:, :, -plain.shape[2] :], plain)
+    names = picture[:, :, : -plain.shape[2]]
+    scale = plain.shape[2] // 62
+    bands = [names[:, scale * (2 + 30 * row) : scale * 30 * (row + 1)] for row in range(3)]
+    for band in bands:
+        lines, columns = np.nonzero((band > 150).any(axis=0))
+        assert abs(lines.mean() - band.shape[1] / 2) < 5  # in the middle of the row
+        assert band.shape[2] - columns.max() < 12  # close to it
+    np.testing.assert_array_equal(bands[0], bands[2])
+    between = names[:, scale * 30 : scale * 32]
+    assert (between == BACKGROUND).all()
+
+
+def test_a_name_that_is_too_long_or_cannot_be_written_takes_no_room() -> None:
+    images = tiles(2, 1, 28)
+    width = arranged(images, Layout(1, ((0, "a"), (1, "b")))).shape[2]
+    assert arranged(images, Layout(1, ((0, "a" * 500), (1, "b")))).shape[2] < 2 * width
+    foreign = arranged(images, Layout(1, ((0, "\u732b"), (1, "two\nlines\x1b[31m"))))
+    numbered = arranged(images, Layout(1, ((0, "@0"), (1, r"two\nlines\x1b[31m"))))
+    np.testing.assert_array_equal(foreign, numbered)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

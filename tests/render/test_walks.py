@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ddpm_cli.pixels import Pixels
+from ddpm_cli.render.grid import Layout
 from ddpm_cli.render.walks import frames, sheet
 
 
@@ -55,6 +56,34 @@ def test_a_frame_has_both_of_one_moment_side_by_side(ways: tuple[Pixels, Pixels]
             ((same, right),) = tiles(picture, estimates[moment, image])
             assert top == same
             assert left < picture.shape[2] / 2 <= right
+
+
+@pytest.mark.parametrize(("side", "count"), [(1, 1), (12, 1), (28, 1), (28, 2), (28, 64), (44, 1), (250, 1)])
+@pytest.mark.parametrize("pairs", [True, False])
+def test_every_frame_is_wide_enough_to_be_seen_and_has_its_caption(side: int, count: int, pairs: bool) -> None:
+    x = np.random.default_rng(0).integers(0, 30, (2, count, 1, side, side), np.uint8)  # darker than the captions
+    first, second = frames(x, x if pairs else None, ["t = 1000", "t = 7"])
+    assert first.shape == second.shape
+    assert 256 <= first.shape[2] <= 1100
+    written = [np.count_nonzero(frame[0] > 150) for frame in (first, second)]
+    assert written[0] > written[1] > 20  # the longer caption has more ink
+
+
+def test_rows_of_a_film_are_named() -> None:
+    x = np.zeros((1, 6, 1, 28, 28), np.uint8)
+    layout = Layout(3, ((0, "circle"), (1, "cross")))
+    for estimates in (None, x):
+        named, plain = (frames(x, estimates, ["t = 0"], each)[0] for each in (layout, Layout(3)))
+        assert named.shape[2] > plain.shape[2]
+        assert (named[0, 60:, :60] > 150).any()
+
+
+@pytest.mark.parametrize("classes", [64, 200])
+def test_a_film_of_many_rows_is_not_taller_than_it_must_be(classes: int) -> None:
+    x = np.zeros((1, classes, 1, 28, 28), np.uint8)
+    (frame,) = frames(x, None, ["t = 0"], Layout(1, tuple((k, str(k)) for k in range(classes))))
+    assert frame.shape[2] >= 256
+    assert frame.shape[1] < classes * 30 + 100
 
 
 @pytest.mark.parametrize(("side", "count"), [(16, 2), (16, 9), (24, 4), (32, 1), (48, 1)])

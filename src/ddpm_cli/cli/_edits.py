@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 ANIMATED = 64  # images at most, in a film of their way
 MOMENTS = 60  # at most, in it
-GIF_SCALE = 2
 NAMES = ("label_names", "class_names")  # of classes, which --json contains and pictures do not
 
 
@@ -252,8 +251,9 @@ class Job:
         import numpy as np
 
         from ddpm_cli.render.animation import FILMS
-        from ddpm_cli.render.grid import grid, trajectory
+        from ddpm_cli.render.grid import trajectory
         from ddpm_cli.render.images import npz, png
+        from ddpm_cli.render.walks import frames
 
         images = changed.drawing.images
         if self.kind == "npz":
@@ -262,12 +262,15 @@ class Job:
         film, said = FILMS.get(self.kind), {"text": text} if self.kind == "apng" else {}
         if film is not None and ways:
             at_once = images.reshape(things, -1, *images.shape[1:])
-            there = [grid(at_once[:, k]) for k in range(at_once.shape[1])]
+            there = frames(
+                at_once.swapaxes(0, 1), None, [f"{share:.0%}" for share in np.linspace(0, 1, table.shape[1])]
+            )
             return film([*there, *there[-2:0:-1]], milliseconds=100, hold=100, **said)
         if film is not None:
             walk = changed.drawing.walk
             moments = np.unique(np.linspace(0, len(walk) - 1, MOMENTS).astype(int))
-            return film([grid(walk[moment], scale=GIF_SCALE) for moment in moments], **said)
+            captions = [f"t = {changed.drawing.times[moment]:.0f}" for moment in moments]
+            return film(frames(walk[moments], None, captions), **said)
         if len(images) == 1:
             return png(images[0], text)
         columns = [pixels for _, pixels in beside] + [table[:, k] for k in range(table.shape[1])]

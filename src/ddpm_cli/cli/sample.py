@@ -1,7 +1,7 @@
 """``ddpm sample``: from a model to images, with their provenance written into them."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +14,12 @@ from ddpm_cli.cli._models import named, with_id
 from ddpm_cli.cli._output import Output, counted, duration
 from ddpm_cli.config import Spacing, Variance
 from ddpm_cli.errors import UsageError
-from ddpm_cli.labels import choose, names_of
+from ddpm_cli.labels import choose, names_of, parse
 
 if TYPE_CHECKING:
     from ddpm_cli.drawing import Drawing
     from ddpm_cli.provenance import Origin
+    from ddpm_cli.render.grid import Layout
     from ddpm_cli.sampling import DiffusionModel
 
 COLUMN_EVERY = 100  # levels between two columns of a trajectory
@@ -48,6 +49,15 @@ def sample(
         str | None,
         typer.Option(metavar="CLASSES", help=f"{o.CLASSES} Several are used in turn.  [default: by seed]"),
     ] = None,
+    per_class: Annotated[
+        int | None,
+        o.number(
+            ranges.IMAGES,
+            "--per-class",
+            help="Generate N images of each class, or of each in --label, in one row per class.  [default: none]",
+        ),
+    ] = None,
+    columns: Annotated[int | None, o.number(ranges.IMAGES, help="Columns of the grid.  [default: near-square]")] = None,
     guidance: o.Guidance = None,
     guide: o.Guide = None,
     rescale: Annotated[
@@ -130,6 +140,7 @@ def sample(
     o.check_file(trajectory, "--trajectory", ".png")
     o.check_file(animate, "--animate", ".gif", ".apng")
     _check_apart(output, trajectory, animate)
+    _check_layout(context, kind, animate is not None)
     ways = kind in ("gif", "apng") or trajectory or animate
     if estimates and not ways:
         raise UsageError("--estimates is for ways from noise to images", "Ask for one: --trajectory walk.png")
@@ -145,13 +156,18 @@ def sample(
     labels: list[int] | None = None
     if like is None:
         found, info = named(model, out)
-        how, chosen, images = info.sampler.changed(sampler, changes), o.chosen_seed(seed), range(first, first + number)
-        labels = None if label is None else choose(label, info.classes, images)
+        how, chosen = info.sampler.changed(sampler, changes), o.chosen_seed(seed)
+        images = range(first, first + number)
+        if per_class is not None:
+            labels = [row for row in _rows(label, info.classes) for _ in range(per_class)]
+            images = range(first, first + len(labels))
+        elif label is not None:
+            labels = choose(label, info.classes, images)
         away = guide_of(guide, out)
     else:
         origin = _origin(like, context)
         found = with_id(origin.model, model if o.is_typed(context, "model") else None, out)
-        _, weights, how, usual, chosen, images, labels, other = origin
+        _, weights, how, usual, chosen, images, labels, other, columns, per_class = origin
         if other is None and o.is_typed(context, "guide"):
             raise UsageError(f"--guide contradicts --like: {like} was drawn without one", "Leave out --guide.")
         named_guide = guide if o.is_typed(context, "guide") else None
@@ -163,21 +179,24 @@ def sample(
     placed: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
     ready = drawing.ready(found.path, how, weights=weights, guide=away, **placed)
     loaded = ready.model
-    watched = max(ROWS if trajectory else 0, ANIMATED if animate or kind in ("gif", "apng") else 0)
+    layout = _layout(columns, per_class, labels, loaded.classes)
+    shown = ANIMATED // per_class * per_class or ANIMATED if per_class else ANIMATED  # whole rows
+    watched = max(ROWS if trajectory else 0, shown if animate or kind in ("gif", "apng") else 0)
     begun = time.perf_counter()
     with out.progress("sampling", "image steps") as live:
         drawn = drawing.draw(loaded, chosen, images, labels, watched, live)
     seconds = time.perf_counter() - begun
     about = provenance(ready, chosen, images)
+    about |= {"columns": columns} if columns else {"per_class": per_class} if per_class else {}
     written = {"output": Path(output)}
     if trajectory is not None:
         files.write_bytes(trajectory, _walk(drawn, about, estimates))
         written["trajectory"] = trajectory
     if animate is not None:
-        files.write_bytes(animate, _film(drawn, about, estimates, animate.suffix.lower().removeprefix(".")))
+        files.write_bytes(animate, _film(drawn, about, estimates, layout, animate.suffix.lower().removeprefix(".")))
         written["animation"] = animate
-    told = {"like": _alike(drawn, like)} if like is not None else {}  # before it may be written over
-    _write(drawn, Path(output), kind, about, estimates, out)
+    told = {"like": _alike(drawn, layout, like)} if like is not None else {}  # before it may be written over
+    _write(drawn, Path(output), kind, about, estimates, layout, out)
     out.document({**written, **about, **_numbers(images[0], drawn, loaded, seconds), **told})
     if output != "-":
         out.paths(*written.values())
@@ -201,6 +220,41 @@ def _check_apart(output: str, trajectory: Path | None, animate: Path | None) -> 
             raise UsageError(f"two results would go to {path}", "Give each a name of its own.")
 
 
+def _check_layout(context: typer.Context, kind: o.Written, animated: bool) -> None:
+    """Refuse options of a grid that contradict each other, or without a grid.
+
+    Raises:
+        UsageError: there are some.
+    """
+    asked = context.params
+    for other in ("number", "columns"):
+        if asked["per_class"] is not None and (o.is_typed(context, other) or (other == "columns" and asked[other])):
+            raise UsageError(f"--per-class and --{other} contradict each other", "Give one of them.")
+    if asked["columns"] is not None and kind in ("npz", "folder") and not animated:
+        raise UsageError(
+            "--columns is for grids, and the output is not one", "Leave it out, or write a .png, .gif or .apng."
+        )
+
+
+def _rows(label: str | None, classes: Sequence[str]) -> list[int]:
+    """The classes of the rows of a grid: those in a list, else all.
+
+    Raises:
+        UsageError: the model has no classes, or not these.
+    """
+    if not classes:
+        raise UsageError("--per-class needs a model with classes, and this one has none", "Use --columns.")
+    return list(range(len(classes))) if label is None else parse(label, classes)
+
+
+def _layout(columns: int | None, per_class: int | None, labels: list[int] | None, classes: Sequence[str]) -> "Layout":
+    from ddpm_cli.render.grid import Layout
+
+    if per_class is None or labels is None:
+        return Layout(columns)
+    return Layout(per_class, tuple((label, classes[label]) for label in labels[::per_class]))
+
+
 def _levels(text: str) -> tuple[float, float]:
     try:
         low, high = (ranges.LEVEL.read(word) for word in text.split("-"))
@@ -212,7 +266,7 @@ def _levels(text: str) -> tuple[float, float]:
 
 # What a picture says of itself, and nobody else may say beside it.
 SAID = {
-    *("number", "first", "label", "seed", "weights", "guidance", "rescale", "interval"),
+    *("number", "first", "label", "per_class", "columns", "seed", "weights", "guidance", "rescale", "interval"),
     *("sampler", "steps", "eta", "variance", "spacing", "clip", "threshold"),
 }
 
@@ -234,16 +288,16 @@ def _origin(like: Path, context: typer.Context) -> "Origin":
     return read(read_text(paths.absolute(str(like))), str(like))
 
 
-def _alike(drawn: "Drawing", like: Path) -> dict[str, int | None]:
+def _alike(drawn: "Drawing", layout: "Layout", like: Path) -> dict[str, int | None]:
     """How far what was drawn is from the picture it is to be like: the largest difference of a pixel, None where that
     is no grid of the same images, as a trajectory is none."""
     import numpy as np
 
     from ddpm_cli.data.imagefile import read_image
-    from ddpm_cli.render.grid import grid
+    from ddpm_cli.render.grid import arranged
 
     there = read_image(paths.absolute(str(like)))
-    for here in (grid(drawn.images), drawn.images[0]):  # one image in a folder is no grid
+    for here in (arranged(drawn.images, layout), drawn.images[0]):  # one image in a folder is no grid
         if here.shape == there.shape:
             return {"grey_levels": int(np.abs(here.astype(int) - there).max())}
     return {"grey_levels": None}
@@ -256,11 +310,17 @@ def _why_apart(like: Path | None, apart: int | None) -> str:
 
 
 def _write(
-    drawn: "Drawing", output: Path, kind: o.Written, about: Mapping[str, Any], estimates: bool, out: Output
+    drawn: "Drawing",
+    output: Path,
+    kind: o.Written,
+    about: Mapping[str, Any],
+    estimates: bool,
+    layout: "Layout",
+    out: Output,
 ) -> None:
     """Write the images in one of the formats."""
     from ddpm_cli.provenance import as_text
-    from ddpm_cli.render.grid import grid
+    from ddpm_cli.render.grid import arranged
     from ddpm_cli.render.images import npz, png
 
     first = int(about["index"].partition("-")[0])
@@ -272,13 +332,13 @@ def _write(
         return
     match kind:
         case "png":
-            data = png(grid(drawn.images), {**as_text(about), **_labels(drawn, slice(None))})
+            data = png(arranged(drawn.images, layout), {**as_text(about), **_labels(drawn, slice(None))})
         case "npz":
             import numpy as np
 
             data = npz(drawn.images, np.array(drawn.labels) if drawn.labels is not None else None)
         case "gif" | "apng":
-            data = _film(drawn, about, estimates, kind)
+            data = _film(drawn, about, estimates, layout, kind)
     out.save(output, data)
 
 
@@ -300,7 +360,7 @@ def _walk(drawn: "Drawing", about: Mapping[str, Any], estimates: bool) -> bytes:
     return png(sheet(drawn.walk[columns, rows], beside, captions), text)
 
 
-def _film(drawn: "Drawing", about: Mapping[str, Any], estimates: bool, kind: str) -> bytes:
+def _film(drawn: "Drawing", about: Mapping[str, Any], estimates: bool, layout: "Layout", kind: str) -> bytes:
     """The samples on their way, in time."""
     import numpy as np
 
@@ -310,7 +370,8 @@ def _film(drawn: "Drawing", about: Mapping[str, Any], estimates: bool, kind: str
 
     moments = np.unique(np.linspace(0, len(drawn.walk) - 1, FRAMES).astype(int))
     captions = [f"t = {drawn.times[moment]:.0f}" for moment in moments]
-    pictures = frames(drawn.walk[moments], drawn.estimates[moments] if estimates else None, captions)
+    layout = layout._replace(rows=layout.rows[: drawn.walk.shape[1] // (layout.columns or 1)])
+    pictures = frames(drawn.walk[moments], drawn.estimates[moments] if estimates else None, captions, layout)
     return gif(pictures) if kind == "gif" else apng(pictures, text={**as_text(about), **_labels(drawn, slice(None))})
 
 

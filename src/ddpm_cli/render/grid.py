@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
+from ddpm_cli.data.imageset import printable
 from ddpm_cli.pixels import Pixels
 from ddpm_cli.render.images import from_pillow, to_pillow
 
@@ -19,10 +20,24 @@ if TYPE_CHECKING:
 
 BACKGROUND = 40  # dark enough not to glare between black digits, light enough to part them
 INK = 235  # captions on that background
-WIDTH = 1000  # pixels: a picture is enlarged as far as it stays within
+WIDTH, HEIGHT = 1000, 1500  # pixels: a picture is enlarged as far as it stays within
 LARGEST = 8  # times: beyond, a single digit is all blocks
 SEEN = 256  # pixels: a picture on its own is enlarged to at most that
 EDGE = 6  # pixels left of a line of text
+LINE = 13  # pixels from one line of the smallest text to the next
+NAMES = 0.4  # width of the names of rows at most, as a share of the picture's
+
+
+class Layout(NamedTuple):
+    """How images are arranged in a grid.
+
+    Attributes:
+        columns: at least 1; None for a near-square grid (:func:`columns_for`).
+        rows: the class of each row, its index and its name; empty for rows without names.
+    """
+
+    columns: int | None = None
+    rows: tuple[tuple[int, str], ...] = ()
 
 
 def columns_for(count: int) -> int:
@@ -38,23 +53,79 @@ def grid(images: Pixels, columns: int | None = None, pad: int = 2, scale: int | 
 
     Args:
         images: uint8 (N, C, H, W), N at least 1.
-        columns: at least 1; None for a near-square grid (:func:`columns_for`).
+        columns: at least 1, and never more than there are images; None for a near-square grid (:func:`columns_for`).
         pad: width of the border in pixels of the images.
         scale: whole-number enlargement (nearest neighbour); None for the largest up to :data:`LARGEST` that keeps
-            the picture within :data:`WIDTH` pixels, at least 1.
+            the picture within :data:`WIDTH` by :data:`HEIGHT` pixels, at least 1.
 
     Returns:
         uint8 (C, scale (pad + rows (H + pad)), scale (pad + columns (W + pad))); places without an image are border.
     """
     count, channels, height, width = images.shape
-    columns = columns or columns_for(count)
+    columns = min(columns, count) if columns else columns_for(count)
     rows = math.ceil(count / columns)
     picture = np.full((channels, pad + rows * (height + pad), pad + columns * (width + pad)), BACKGROUND, np.uint8)
     for k, image in enumerate(images):
         top, left = pad + k // columns * (height + pad), pad + k % columns * (width + pad)
         picture[:, top : top + height, left : left + width] = image
-    scale = scale or min(LARGEST, max(1, WIDTH // picture.shape[2]))
+    scale = scale or enlargement(picture)
     return picture.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def enlargement(picture: Pixels) -> int:
+    """How many times a picture is enlarged to stay within :data:`WIDTH` by :data:`HEIGHT` pixels, at least 1."""
+    _, height, width = picture.shape
+    return int(max(1, min(LARGEST, WIDTH // width, HEIGHT // height)))
+
+
+def arranged(images: Pixels, layout: Layout, scale: int | None = None, pad: int = 2) -> Pixels:
+    """A grid in a layout, with the names of its rows if it has some; arguments as for :func:`grid`."""
+    picture = grid(images, layout.columns, pad, 1)
+    scale = scale or enlargement(picture)
+    pitch = images.shape[2] + pad
+    if layout.rows:
+        scale = max(scale, -(-LINE // pitch))
+    picture = picture.repeat(scale, axis=1).repeat(scale, axis=2)
+    return named_rows(picture, layout.rows, scale * pitch) if layout.rows else picture
+
+
+def named_rows(picture: Pixels, rows: Sequence[tuple[int, str]], pitch: int) -> Pixels:
+    """A picture with the names of classes left of its rows; ``@index`` instead of a name that the font cannot write.
+
+    Args:
+        picture: uint8 (C, H, W).
+        rows: index and name of the class of each row, from the top.
+        pitch: pixels from one row to the next; what is left of the height is the border of the first.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    channels, height, width = picture.shape
+    size = min(20, max(11, pitch // 4))
+    font = cast("FreeTypeFont", ImageFont.load_default(size))
+    names = [_cut(name if _writes(font, name) else f"@{index}", font, NAMES * width) for index, name in rows]
+    left = math.ceil(max(map(font.getlength, names))) + 2 * EDGE
+    framed = Image.new("L" if channels == 1 else "RGB", (left + width, height), (BACKGROUND,) * channels)
+    framed.paste(to_pillow(picture), (left, 0))
+    draw, border = ImageDraw.Draw(framed), (height - len(rows) * pitch) / 2
+    for row, name in enumerate(names):
+        draw.text((left - EDGE, border + (row + 0.5) * pitch), name, fill=(INK,) * channels, font=font, anchor="rm")
+    return from_pillow(framed)
+
+
+def _writes(font: "FreeTypeFont", text: str) -> bool:
+    """Whether a font has a glyph for every character of a text."""
+    missing = bytes(font.getmask("\U0010ffff"))  # a code point that is never assigned
+    return all(c == " " or bytes(font.getmask(c)) != missing for c in printable(text))
+
+
+def _cut(text: str, font: "FreeTypeFont", room: float) -> str:
+    """A text in one line, shortened to a width in pixels."""
+    text = printable(text)
+    if font.getlength(text) <= room:
+        return text
+    while text and font.getlength(f"{text}...") > room:
+        text = text[:-1]
+    return f"{text.rstrip()}..."
 
 
 def trajectory(snapshots: Pixels, captions: Sequence[str], pad: int = 2) -> Pixels:

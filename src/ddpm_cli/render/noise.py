@@ -14,6 +14,7 @@ from ddpm_cli.pixels import Pixels, from_uint8, to_uint8
 from ddpm_cli.render.animation import FILMS, Film
 from ddpm_cli.render.grid import annotated, captioned, enlarged, grid, trajectory
 from ddpm_cli.render.images import channels_last, npz
+from ddpm_cli.render.walks import NARROWEST, enlargement, framed
 from ddpm_cli.schedule import Floats, Schedule
 from ddpm_cli.seeds import generator
 
@@ -66,7 +67,10 @@ def _frame(results: Sequence[Noised], caption: str) -> Pixels:
     if len(results) > 1:
         return strip(results, [caption])
     (pixels,) = _pixels(results[0])
-    return captioned(grid(enlarged(pixels), scale=1) if len(pixels) == 1 else grid(pixels), caption)
+    picture = grid(enlarged(pixels), scale=1) if len(pixels) == 1 else grid(pixels)
+    if picture.shape[2] < NARROWEST:
+        picture = grid(pixels, scale=enlargement(grid(pixels, scale=1)))
+    return framed(picture, caption)
 
 
 def archive(noised: Noised, numbers: Sequence[int], labels: Sequence[int] | None) -> bytes:

@@ -5,19 +5,23 @@ Invariant: PNG bytes or nothing; where they go is the run's business.
 
 from collections.abc import Callable, Sequence
 
+from ddpm_cli import __version__
 from ddpm_cli.pixels import to_uint8
 from ddpm_cli.render import grid, images
 from ddpm_cli.runs.records import Line
 from ddpm_cli.sampling import DiffusionModel
 from ddpm_cli.sampling.model import check_images
 
+SEED = 0  # of the grids of samples
 
-def samples(model: DiffusionModel, count: int, stopped: Callable[[], bool]) -> bytes | None:
-    """The first images of seed 0, of the classes in turn where there are some.
+
+def samples(model: DiffusionModel, count: int, step: int, stopped: Callable[[], bool]) -> bytes | None:
+    """The first images of a fixed seed; one row per class if the classes are few enough, else the classes in turn.
 
     Args:
         model: to draw from.
-        count: how many, at least 1.
+        count: about how many, at least 1.
+        step: of the run, for the caption.
         stopped: asked after every step whether to give up.
 
     Returns:
@@ -26,13 +30,22 @@ def samples(model: DiffusionModel, count: int, stopped: Callable[[], bool]) -> b
     Raises:
         NumericsError: what came out is no image.
     """
-    labels = [k % len(model.classes) for k in range(count)] if model.classes else None
-    for at in model.walk(0, range(count), labels):
+    layout, labels = grid.Layout(), None
+    if model.classes:
+        each = max(2, count // len(model.classes))
+        labels = [k % len(model.classes) for k in range(count)]
+        if 2 * each * len(model.classes) <= 3 * count:
+            layout = grid.Layout(each, tuple(enumerate(model.classes)))
+            labels = [k for k, _ in layout.rows for _ in range(each)]
+            count = len(labels)
+    for at in model.walk(SEED, range(count), labels):
         if stopped():
             return None
         x = at.x
     check_images(x)
-    return images.png(grid.grid(to_uint8(x.cpu().numpy())))
+    picture = grid.arranged(to_uint8(x.cpu().numpy()), layout)
+    text = {"software": f"ddpm-cli {__version__}", "step": str(step), "seed": str(SEED)}
+    return images.png(grid.captioned(picture, f"step {step:,}, seed {SEED}"), text)
 
 
 def loss(lines: Sequence[Line], steps_per_epoch: int, title: str) -> bytes | None:

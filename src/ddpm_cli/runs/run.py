@@ -627,7 +627,7 @@ class Run:
         count = SAMPLES if self.info.flops < LARGE or self.device.type != "cpu" else SAMPLES // 4
         try:
             # Whoever wants to leave does not wait for a picture.
-            picture = pictures.samples(self.model(), count, lambda: self.stopped)
+            picture = pictures.samples(self.model(), count, step, lambda: self.stopped)
             if picture is not None:
                 files.write_bytes(self.folder / paths.SAMPLES / f"step-{step:07}.png", picture)
         except (DdpmError, OSError, RuntimeError, MemoryError) as error:
