@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from ddpm_cli.data.imageset import printable
 from ddpm_cli.pixels import Pixels
+from ddpm_cli.printable import printable
 from ddpm_cli.render.images import from_pillow, to_pillow
 
 if TYPE_CHECKING:
