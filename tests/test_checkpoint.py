@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,66 @@ def good(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
     checkpoint.save(path, weights(ema=1, raw=2), INFO)
     return path
+
+
+# --- files that are replaced while they are read ---
+
+
+def other(path: Path) -> str:
+    """Replaces a model by another of other weights, and of a longer header; returns its id."""
+    training = {"step": 8, "steps": 9, "loss": 0.25, "recipe": {"seed": 1}}
+    return checkpoint.save(path, weights(ema=3, raw=4), replace(INFO, training=training)).id
+
+
+def test_a_model_that_is_replaced_while_it_is_loaded_is_the_one_or_the_other(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run that trains saves it; here between the header and the weights."""
+    check = checkpoint.check_tensors
+
+    def and_replace(*arguments: Any) -> None:
+        check(*arguments)
+        other(good)
+
+    before = checkpoint.read_info(good)
+    monkeypatch.setattr(checkpoint, "check_tensors", and_replace)
+    model, info = checkpoint.load(good)
+    assert info == before
+    state = model.denoiser.network.state_dict()
+    assert all(torch.equal(state[name.removeprefix("ema.")], value) for name, value in weights(ema=1).items())
+    monkeypatch.undo()
+    assert checkpoint.load(good)[1].training["step"] == 8
+
+
+def test_so_is_one_that_is_replaced_or_removed_while_its_tensors_are_read(good: Path) -> None:
+    with checkpoint.opened(good) as model:
+        good.unlink()
+        identity = model.about["id"]
+        assert checkpoint.model_id(INFO.architecture(), model.tensors()) == identity
+    other(good)
+    with checkpoint.opened(good) as model:
+        checkpoint.save(good, weights(ema=1, raw=2), INFO)
+        assert checkpoint.model_id(INFO.architecture(), model.tensors()) == model.about["id"] != identity
+
+
+def test_loads_while_another_thread_saves_all_the_time_find_no_damage(good: Path) -> None:
+    ids, stop = {checkpoint.read_info(good).id}, threading.Event()
+
+    def save() -> None:
+        while not stop.is_set():
+            ids.add(other(good))
+            ids.add(checkpoint.save(good, weights(ema=1, raw=2), INFO).id)
+
+    saving = threading.Thread(target=save)
+    saving.start()
+    try:
+        found = {checkpoint.load(good)[1].id for _ in range(200)}
+        found |= {checkpoint.set_sampler(good, SamplerConfig("ddim", steps=steps)).id for steps in range(1, 20)}
+    finally:
+        stop.set()
+        saving.join()
+    assert found <= ids
+    assert len(found) == 2
 
 
 # --- the file, read and written by its definition ---

@@ -6,14 +6,15 @@ or a path, so equal models are equal files. The header is readable without torch
 docs/checkpoint-format.md.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from ddpm_cli import config, documents, files, ranges
 from ddpm_cli.config import NetworkConfig, SamplerConfig, ScheduleConfig, Shape, Target
@@ -160,19 +161,64 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], about: Mapping[st
     files.write_bytes(path, save(plain, {"ddpm": json.dumps(about, sort_keys=True, allow_nan=False)}))
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], Header]:
-    """The description in a file, and dtype and shape of every tensor, without torch and without the tensors.
+class Opened(NamedTuple):
+    """A file of tensors that is open. Whatever replaces it meanwhile, all that is read here is of one file.
+
+    Attributes:
+        path: of the file.
+        file: its bytes.
+        about: the description in it.
+        header: dtype and shape of every tensor.
+    """
+
+    path: Path
+    file: BinaryIO
+    about: dict[str, Any]
+    header: Header
+
+    def tensors(self) -> dict[str, "Tensor"]:
+        """All tensors, on the CPU, verified where the file has a digest.
+
+        Raises:
+            ModelError: it is not what was written.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            self.file.seek(0)
+            tensors = load(self.file.read())
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{self.path} is not a whole model file of ddpm ({_brief(error)})", DAMAGED) from error
+        shapes = {name: shape for name, (_, shape) in self.header.items()}
+        if {name: tuple(value.shape) for name, value in tensors.items()} != shapes:
+            raise ModelError(f"{self.path} can be read in two ways", DAMAGED)  # a name twice in its header, for example
+        # Files of early versions have none.
+        if "digest" in self.about and self.about["digest"] != _digest(self.about, tensors):
+            raise ModelError(f"{self.path} does not hold what was written into it (its digest differs)", DAMAGED)
+        return tensors
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Opened]:
+    """Open a file of tensors; its header is read and checked, without torch and without the tensors.
 
     Raises:
         ModelError: missing, unreadable, cut short, or not written by ddpm.
     """
+    with contextlib.ExitStack() as stack:
+        yield _open(path, stack)
+
+
+def _open(path: Path, stack: contextlib.ExitStack) -> Opened:
     try:
-        size = documents.size_of(path)
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(MAX_HEADER, size - 8):
-                raise ValueError(f"header of {length} bytes in a file of {size}")
-            header = documents.parse(file.read(length))
+        documents.size_of(path)  # of a pipe or a device there is none
+        file = stack.enter_context(path.open("rb"))
+        size = os.fstat(file.fileno()).st_size
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(MAX_HEADER, size - 8):
+            raise ValueError(f"header of {length} bytes in a file of {size}")
+        header = documents.parse(file.read(length))
         about = documents.parse(header.pop("__metadata__")["ddpm"])
         tensors = {name: (str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in header.items()}
         end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
@@ -196,29 +242,27 @@ def read_header(path: Path) -> tuple[dict[str, Any], Header]:
             f"{path} has format {newest}, and this version reads up to {FORMAT}",
             "Upgrade: pip install --upgrade ddpm-cli",
         )
-    return about, tensors
+    return Opened(path, file, about, tensors)
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], Header]:
+    """The description in a file, and dtype and shape of every tensor, without torch and without the tensors.
+
+    Raises:
+        ModelError: as :func:`opened`.
+    """
+    with opened(path) as model:
+        return model.about, model.header
 
 
 def read_tensors(path: Path) -> dict[str, "Tensor"]:
-    """All tensors of a file whose header was found good, on the CPU, verified where the file has a digest.
+    """All tensors of a file, on the CPU, verified where the file has a digest.
 
     Raises:
-        ModelError: it is not what was written.
+        ModelError: as :func:`opened`, or it is not what was written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    about, found = read_header(path)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{path} is not a whole model file of ddpm ({_brief(error)})", DAMAGED) from error
-    if {name: tuple(value.shape) for name, value in tensors.items()} != {name: each[1] for name, each in found.items()}:
-        raise ModelError(f"{path} can be read in two ways", DAMAGED)  # a name that its header has twice, say
-    # Files of early versions have none.
-    if "digest" in about and about["digest"] != _digest(about, tensors):
-        raise ModelError(f"{path} does not hold what was written into it (its digest differs)", DAMAGED)
-    return tensors
+    with opened(path) as model:
+        return model.tensors()
 
 
 def _digest(about: Mapping[str, Any], tensors: Mapping[str, "Tensor"]) -> str:
@@ -278,8 +322,9 @@ def set_sampler(path: Path, sampler: SamplerConfig) -> Info:
     Raises:
         ModelError: as :func:`read_info`.
     """
-    tensors, info = read_tensors(path), read_info(path)
-    before = path.stat()
+    with opened(path) as model:
+        tensors, info = model.tensors(), _info(path, model.about)
+        before = os.fstat(model.file.fileno())
     written = save(path, tensors, replace(info, sampler=sampler))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # else it would be the newest model
     return written
@@ -313,9 +358,9 @@ def load(path: Path, weights: Weights | None = None) -> tuple["DiffusionModel", 
     Raises:
         ModelError: missing, corrupt, too new, or without the weights asked for.
     """
-    about, tensors = read_header(path)
-    info = _info(path, about)
-    return LOADERS[about["kind"]](path, about, info, tensors, weights or info.weights[0]), info
+    with opened(path) as model:
+        info = _info(path, model.about)
+        return LOADERS[model.about["kind"]](model, info, weights or info.weights[0]), info
 
 
 def build_denoiser(info: Info) -> "Denoiser":
@@ -341,14 +386,13 @@ def check_tensors(path: Path, found: Header, expected: "Mapping[str, Tensor]") -
             raise ModelError(f"{path} has {name} as {was}, expected {wanted}", DAMAGED)
 
 
-def _load_diffusion(
-    path: Path, about: Mapping[str, Any], info: Info, found: Header, weights: Weights
-) -> "DiffusionModel":
+def _load_diffusion(model: Opened, info: Info, weights: Weights) -> "DiffusionModel":
     import torch
 
     from ddpm_cli.sampling import DiffusionModel
     from ddpm_cli.schedule import Schedule
 
+    path = model.path
     if weights not in info.weights:
         raise ModelError(
             f"{path} holds no {weights} weights, only {' and '.join(info.weights)}",
@@ -361,10 +405,12 @@ def _load_diffusion(
     with torch.device("meta"):  # shapes only: a lying header allocates nothing
         denoiser = build_denoiser(info)
     expected = denoiser.network.state_dict()
-    check_tensors(path, found, {f"{kind}.{name}": value for kind in info.weights for name, value in expected.items()})
-    tensors = read_tensors(path)
+    check_tensors(
+        path, model.header, {f"{kind}.{name}": value for kind in info.weights for name, value in expected.items()}
+    )
+    tensors = model.tensors()
     # Over the file's own words: a later version may describe the same architecture with more of them.
-    if model_id({key: about[key] for key in info.architecture()}, tensors) != info.id:
+    if model_id({key: model.about[key] for key in info.architecture()}, tensors) != info.id:
         raise ModelError(f"{path} does not hold the weights that it was written with (its id differs)", DAMAGED)
     state = {
         name: tensor.float() if (tensor := tensors[f"{weights}.{name}"]).is_floating_point() else tensor

@@ -89,9 +89,9 @@ def see_whole(network: Sees, images: ImageSet) -> Seen:
     path = paths.cache() / "features" / f"{network.id[:16]}-{data[:16]}.safetensors"
     about = {"format": 1, "kind": "seen", "network": network.id, "data": data}
     with contextlib.suppress(DdpmError, KeyError):  # missing, damaged, or of another set: it is made anew
-        found, _ = checkpoint.read_header(path)
-        if {key: found.get(key) for key in about} == about:
-            tensors = checkpoint.read_tensors(path)
+        with checkpoint.opened(path) as kept:
+            tensors = kept.tensors() if {key: kept.about.get(key) for key in about} == about else {}
+        if tensors:
             return Seen(tensors["features"].numpy(), tensors["probabilities"].numpy())
     seen = network.see(images.images)
     tensors = {"features": torch.from_numpy(seen.features), "probabilities": torch.from_numpy(seen.probabilities)}

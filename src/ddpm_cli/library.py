@@ -270,6 +270,12 @@ def is_run(folder: Path) -> bool:
     return is_folder(folder) and ((folder / paths.CONFIG).is_file() or (folder / paths.MODEL).is_file())
 
 
+def run_of(model: Path) -> Path | None:
+    """The folder of the run that a model file belongs to; None: it belongs to none."""
+    folder = model.parent.parent if model.parent.name == paths.EARLIER else model.parent
+    return folder if is_run(folder) else None
+
+
 def check_links(folder: Path) -> None:
     """Refuse a run folder in which a link, a pipe or a device stands for something that a run writes or deletes.
 

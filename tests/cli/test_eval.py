@@ -1,8 +1,10 @@
 """``ddpm eval``: figures with their protocol, of a model, a run, a folder, an archive or stdin."""
 
 import csv
+import dataclasses
 import io
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from ddpm_cli import data, drawing
+from ddpm_cli import checkpoint, data, drawing, files, library
 from ddpm_cli.cli import eval as eval_module
 from ddpm_cli.cli._output import Output
 from ddpm_cli.errors import ResourceError, UsageError
@@ -418,6 +420,64 @@ def test_a_sweep_tells_every_way_and_stores_the_best(ddpm: Any, home: Path, cwd:
     assert protocol["stored"] is True
     assert (protocol["number"], protocol["reference"]["data"], protocol["reference"]["split"]) == (3, "mnist", "test")
     assert len(protocol["features"]["id"]) == 64
+
+
+@pytest.fixture
+def mine(ddpm: Any, home: Path) -> Path:
+    """A finished run with the weights of the shipped model."""
+    shipped = Path(ddpm("models", "path", "mnist").done().out.strip())
+    (home / "runs" / "mine" / "checkpoints").mkdir(parents=True)
+    for name in ("model.safetensors", "checkpoints/step-0000001.safetensors"):
+        (home / "runs" / "mine" / name).write_bytes(shipped.read_bytes())
+    return home / "runs" / "mine"
+
+
+SWEEP = ("--sweep", "--sampler", "unipc", "-n", 3, "--seed", 0, "--device", "cpu", "--store")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks there")
+@pytest.mark.parametrize("name", ["mine", "model.safetensors", "checkpoints/step-0000001.safetensors"])
+def test_a_run_that_another_process_uses_gets_no_other_default(ddpm: Any, mine: Path, name: str) -> None:
+    before = (mine / "model.safetensors").read_bytes()
+    with files.held(mine):
+        ddpm("eval", name if name == "mine" else mine / name, *SWEEP).refused(6, "another process", str(mine))
+    assert (mine / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks there")
+def test_nor_does_one_process_use_a_run_while_another_stores_its_default(
+    ddpm: Any, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, refused = checkpoint.set_sampler, []
+
+    def removed(path: Path, sampler: Any) -> Any:
+        try:
+            library.remove(mine)
+        except ResourceError as error:
+            refused.append(error.message)
+        return change(path, sampler)
+
+    monkeypatch.setattr(checkpoint, "set_sampler", removed)
+    ddpm("eval", "mine", *SWEEP).done()
+    assert len(refused) == 1
+    assert checkpoint.read_info(mine / "model.safetensors").sampler.name == "unipc"
+    library.remove(mine)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege there")
+def test_a_link_in_a_run_is_not_written_through(ddpm: Any, mine: Path, tmp_path: Path) -> None:
+    (mine / "model.safetensors").rename(tmp_path / "theirs")
+    (mine / "model.safetensors").symlink_to(tmp_path / "theirs")
+    before = (tmp_path / "theirs").read_bytes()
+    ddpm("eval", "mine", *SWEEP).refused(4, "link")
+    assert (tmp_path / "theirs").read_bytes() == before
+
+
+def test_a_run_that_goes_on_by_its_path_gets_no_default(ddpm: Any, trained: Path) -> None:
+    path = trained / "model.safetensors"
+    tensors, info = checkpoint.read_tensors(path), checkpoint.read_info(path)
+    checkpoint.save(path, tensors, dataclasses.replace(info, training={**info.training, "step": 2}))
+    ddpm("eval", path, *SWEEP).refused(2, "not finished")
 
 
 def test_what_was_found_of_images_drawn_otherwise_is_forgotten_with_another_default(ddpm: Any, home: Path) -> None:

@@ -386,6 +386,26 @@ def test_a_second_process_on_a_run_is_refused_at_once(nursery: Any, run: Path, t
 
 
 @slow
+def test_a_run_that_saves_at_every_step_can_always_be_loaded(
+    nursery: Any, quick: list[str], tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """And its state, the models of earlier saves and the best one can be read."""
+    run = tmp_path / "a" / "run"
+    child = nursery(tmp_path / "a", *quick, "--steps", 1_000_000, "--save-steps", 1, "--keep", 2, "-o", "run")
+    child.until((run / "best.safetensors").exists)
+    steps = set()
+    for number in range(1000):
+        steps.add(checkpoint.load(run / "model.safetensors")[1].training["step"])
+        if number % 10 == 0:
+            checkpoint.read_tensors(run / "state.safetensors")
+            checkpoint.load(run / "best.safetensors")
+    child.kill(signal.SIGKILL)
+    child.end()
+    figure(f"loads of a run that saves at every step: 1,000, of {len(steps)} steps, none damaged")
+    assert len(steps) > 20
+
+
+@slow
 def test_a_process_that_is_killed_leaves_no_lock(nursery: Any, run: Path, tmp_path: Path) -> None:
     first = nursery(tmp_path / "a", "train", "--resume", run, "--steps", 20, waits=["noting", 1, "metrics.jsonl"])
     first.here()

@@ -1,9 +1,10 @@
 """``ddpm eval --sweep``: which method draws best with how many network evaluations."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from ddpm_cli import __version__, files
+from ddpm_cli import __version__, files, paths
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output
 from ddpm_cli.config import OnBadImage, Sampler
@@ -35,6 +36,23 @@ class Wanted(NamedTuple):
     store: bool
     plot: Path | None
     output: Path | None
+
+
+def kept(name: str | None) -> AbstractContextManager[None]:
+    """Keep the run that a model belongs to for this process, so that nothing saves or removes it until its new default
+    is stored; nothing for other models.
+
+    Raises:
+        ModelError: there is no such model, or its run contains a link.
+        ResourceError: another process is using the run.
+    """
+    from ddpm_cli import library
+
+    run = library.run_of(library.find(name).path)
+    if run is None:
+        return nullcontext()
+    library.check_links(run)
+    return files.held(run, make=False)
 
 
 def sweep(wanted: Wanted, out: Output) -> None:
@@ -97,7 +115,7 @@ def _check_storable(found: "Found", info: "Info", how: dict[str, Any]) -> None:
 
     if found.origin == "shipped":
         raise UsageError(f"{found.name} ships with ddpm and is not changed", "Leave out --store.")
-    if found.origin == "run" and not library.is_finished(info):
+    if found.path.name == paths.MODEL and library.run_of(found.path) and not library.is_finished(info):
         raise UsageError(f"run {found.name} is not finished, and its next save would undo it", "Leave out --store.")
 
 

@@ -113,6 +113,8 @@ def evaluate(
     how["guide"] = guide_of(guide, out)
     if sweep or store:
         _check_sweep(context, sweep, name)
+        if store:
+            context.with_resource(_sweep.kept(name))
         asked = (name, reference, sampler, guidance, number, chosen, data_dir, offline, on_bad_image)
         _sweep.sweep(_sweep.Wanted(*asked, how, store, plot, output), out)
         return
