@@ -290,6 +290,13 @@ def test_without_a_temporary_folder_libraries_get_one_in_the_data_directory(
     assert os.environ["TMPDIR"] == tempfile.gettempdir()
 
 
+def test_a_cache_that_cannot_be_written_stops_no_training(process: Any, photos: Path, home: Path) -> None:
+    home.mkdir()
+    (home / "cache").write_bytes(b"a file where the folder should be")
+    options = ["--preset", "tiny", "--batch-size", 4, "--steps", 1, "--device", "cpu", "--precision", "float32"]
+    process("train", "--dataset", photos, *options).done()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["noise", "-"], ["eval", "-"], ["schedule", "show", "--from-file", "-"]],

@@ -368,23 +368,28 @@ def test_warnings_and_log_records_of_libraries_are_notes_with_verbose_and_nothin
     from ddpm_cli.denoiser import Denoiser
 
     right = Denoiser.loss
+    itself = logging.getLogger("library.with.handler")  # as torch has
+    monkeypatch.setattr(itself, "handlers", [logging.StreamHandler(sys.stderr)])
+    monkeypatch.setattr(itself, "propagate", False)
 
     def warn(*arguments: Any) -> Any:
         warnings.warn("of \x1b[31mtorch", UserWarning, stacklevel=1)
         record = logging.makeLogRecord({"name": "library", "msg": "a %s", "args": ("record",), "levelno": 30})
         assert logging.lastResort is not None
         logging.lastResort.handle(record)  # what logging calls where no handler is set; pytest sets some
+        itself.warning("from its own handler")
         return right(*arguments)
 
     monkeypatch.setattr(Denoiser, "loss", warn)
-    before = warnings.showwarning, logging.lastResort
+    before = warnings.showwarning, logging.lastResort, logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         result = ddpm(*quick, "--steps", 1, *(["--verbose"] if verbose else [])).done()
     assert (r"UserWarning: of \x1b[31mtorch" in result.err) == verbose
     assert ("library: a record" in result.err) == verbose
+    assert ("from its own handler" in result.err) == verbose
     assert ("torch" in result.err.replace("torch 2", "")) == verbose
-    assert (warnings.showwarning, logging.lastResort) == before
+    assert (warnings.showwarning, logging.lastResort, logging.root.manager.disable) == before
 
 
 @pytest.mark.parametrize("variables", [{}, {"PYTHONWARNINGS": "error"}, {"PYTHONWARNINGS": "always"}], ids=str)

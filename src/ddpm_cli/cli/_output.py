@@ -57,6 +57,8 @@ class Output:
         self.live: Live | None = None
         self._routine = -math.inf
         Output.owed = Output.owed or json
+        if verbose:
+            logging.disable(logging.NOTSET)
         Output.current = self
 
     def note(self, text: str) -> None:
@@ -307,7 +309,10 @@ class Live:
 
 @contextmanager
 def library_messages() -> Iterator[None]:
-    """Print the warnings and log records of libraries as notes with --verbose, and not at all without."""
+    """Print the warnings and log records of libraries as notes with --verbose, and not at all without.
+
+    Records of a library that has its own handlers, such as torch, are printed by these.
+    """
 
     def show(text: str) -> None:
         if Output.current is not None:
@@ -315,7 +320,8 @@ def library_messages() -> Iterator[None]:
 
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: show(f"{record.name}: {record.getMessage()}")  # type: ignore[method-assign]
-    before = warnings.showwarning, logging.lastResort
+    before, disabled = (warnings.showwarning, logging.lastResort), logging.root.manager.disable
+    logging.disable(logging.WARNING)
     warnings.showwarning = lambda message, category, *_: show(f"{category.__name__}: {message}")
     logging.lastResort = handler
     Output.current = None
@@ -323,6 +329,7 @@ def library_messages() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning, logging.lastResort = before
+        logging.disable(disabled)
 
 
 def say(text: str) -> None:

@@ -19,7 +19,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm_cli import __version__, checkpoint, config, data, features, files, library, machine, networks, paths
+from ddpm_cli import (
+    __version__,
+    checkpoint,
+    config,
+    data,
+    features,
+    files,
+    library,
+    machine,
+    networks,
+    paths,
+    torch_environment,
+)
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import Compiling, RunConfig, TrainConfig
 from ddpm_cli.data import ImageSet
@@ -126,6 +138,7 @@ class Run:
             DataError, ResourceError, UsageError: as :func:`ddpm_cli.data.load`.
         """
         c = self.config
+        torch_environment.make_cache()  # its first pass through a network looks for it
         machine.use_threads()
         dtype = machine.choose_precision(c.precision, self.device, training=True)
         self.data: ImageSet = self._load("train", c.limit, self.offline, self.say)
