@@ -1,14 +1,16 @@
 """A name means one model, everywhere the same, and a path means itself."""
 
+import errno
 import json
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ddpm_cli import checkpoint, library, paths
+from ddpm_cli import checkpoint, files, library, paths
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import Budget, RunConfig, ScheduleConfig, UNetConfig, to_dict
 from ddpm_cli.errors import ModelError, ResourceError, UsageError
@@ -489,6 +491,116 @@ def test_a_data_directory_behind_a_link_is_the_same(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("DDPM_HOME", str(tmp_path / "link"))
     library.remove(library.removable(str(folder)))
     assert not folder.exists()
+
+
+def whole_run(name: str) -> Path:
+    folder = run(name).parent
+    for path in (folder / "metrics.jsonl", folder / "samples" / "step-1.png", folder / "checkpoints" / "step-1"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"mine")
+    return folder
+
+
+def names() -> set[str]:
+    return {found.name for found in library.known() if found.origin == "run"}
+
+
+@pytest.mark.parametrize("ends", ["killed", "refused"])
+@pytest.mark.parametrize("after", range(6))
+def test_wherever_a_removal_ends_the_run_is_there_as_a_whole_or_gone(
+    home: Path, monkeypatch: pytest.MonkeyPatch, after: int, ends: str
+) -> None:
+    """After N calls of the system that change something; what is left is deleted later, and adopted by no other run."""
+    folder, other = whole_run("mine"), run("other")
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert len(before) == 5
+    calls = 0
+
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > after:
+                raise KeyboardInterrupt if ends == "killed" else OSError(errno.EIO, os.strerror(errno.EIO))
+            return original(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("rename", "unlink", "rmdir"):
+            patch.setattr(os, name, counted(getattr(os, name)))
+        with pytest.raises(KeyboardInterrupt if ends == "killed" else ResourceError) as caught:
+            library.remove(library.removable("mine"))
+    if after == 0:
+        assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        assert names() == {"mine", "other"}
+        return
+    assert not folder.exists()
+    assert names() == {"other"}
+    assert library.find(None).path == other
+    assert library.find_run("latest") == other.parent
+    if ends == "refused":
+        (left,) = (home / "runs").glob(".*")
+        assert str(left) in f"{caught.value.hint}"  # type: ignore[union-attr]  # a ResourceError
+    again = run("mine").parent
+    files.clear_removed(home / "runs")
+    assert {path.name for path in (home / "runs").iterdir()} == {"mine", "other"}
+    assert {path.name for path in again.iterdir()} == {"model.safetensors", "config.json"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such locks there")
+def test_what_another_process_is_removing_is_left_to_it(home: Path) -> None:
+    folder = whole_run("mine")
+    aside = folder.rename(folder.with_name(".0123456789abcdef.removed"))
+    with files.held(aside):
+        files.clear_removed(home / "runs")
+        assert len(list(aside.iterdir())) == 5
+    files.clear_removed(home / "runs")
+    assert not aside.exists()
+
+
+def test_no_other_hidden_folder_is_cleared(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "file").write_bytes(b"")
+    for name in (".mine.removed", ".0123456789abcdef.tmp", "0123456789abcdef.removed"):
+        (home / "runs" / name).mkdir(parents=True)
+    (home / "runs" / ".0123456789abcdef.removed").symlink_to(tmp_path / "theirs")
+    files.clear_removed(home / "runs")
+    assert len(list((home / "runs").iterdir())) == 4
+    assert (tmp_path / "theirs" / "file").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not stop root")
+def test_a_run_of_which_a_part_may_not_be_removed_stays_as_a_whole() -> None:
+    folder = whole_run("mine")
+    (folder / "samples").chmod(0o500)
+    with pytest.raises(ResourceError, match="permission denied"):
+        library.remove(library.removable("mine"))
+    (folder / "samples").chmod(0o700)
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == 5
+
+
+def test_so_does_one_of_which_the_system_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the one before, for those who test as root."""
+    folder = whole_run("mine")
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "samples" not in str(path) and access(path, mode))
+    with pytest.raises(ResourceError, match="permission denied"):
+        library.remove(library.removable("mine"))
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == 5
+
+
+def test_what_an_earlier_version_left_of_a_run_can_be_removed(home: Path) -> None:
+    """It has neither config nor model, so that no list shows it."""
+    folder = whole_run("mine")
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).unlink()
+    assert library.remove(library.removable("mine")) == 12
+    assert not folder.exists()
+    (home / "runs" / "other").mkdir()
+    (home / "runs" / "other" / "notes.txt").write_bytes(b"mine")
+    with pytest.raises(UsageError):
+        library.removable("other")
 
 
 def test_what_the_system_refuses_to_remove_is_a_missing_resource(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

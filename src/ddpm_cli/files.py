@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -327,6 +328,47 @@ def remove_abandoned(temporaries: Iterable[Path]) -> None:
         with contextlib.suppress(OSError), path.open("r+b") as file:
             if _lock(file.fileno()):
                 path.unlink()
+
+
+REMOVED = f".{'[0-9a-f]' * 16}.removed"  # as remove_folder() names what it removes
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it, so that at its place there is the whole of it or nothing.
+
+    It is moved aside first, under a name that :data:`REMOVED` matches. Where the process is killed before everything is
+    deleted, :func:`clear_removed` deletes the rest. Links in it are removed, and not followed.
+
+    Raises:
+        OSError: the system refuses; nothing was removed.
+        ResourceError: another process holds it, or a part of it that was moved aside could not be deleted.
+    """
+    with held(path, make=False):
+        for parent, folders, names in os.walk(path, onerror=_raise):
+            if (folders or names) and not os.access(parent, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        aside = path.rename(path.with_name(f".{secrets.token_hex(8)}.removed"))
+        _flush_folder(path.parent)
+        try:
+            shutil.rmtree(aside)
+        except OSError as error:
+            raise ResourceError(
+                f"{path} was removed, but not all of it could be deleted: {(error.strerror or str(error)).lower()}",
+                f"Delete the rest: {aside}",
+            ) from error
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def clear_removed(parent: Path) -> None:
+    """Delete what interrupted removals have left in a folder, as far as the system permits."""
+    with contextlib.suppress(OSError):
+        for path in (each for each in parent.glob(REMOVED) if not each.is_symlink()):
+            # Whoever is removing it still holds it.
+            with contextlib.suppress(OSError, ResourceError), held(path, make=False):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_held(path: Path) -> None:

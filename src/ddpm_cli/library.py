@@ -8,7 +8,6 @@ import contextlib
 import difflib
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,10 +108,15 @@ def known() -> Iterator[Found]:
     """Every model that has a name, in the order in which names are looked up: saved, runs (newest first), shipped."""
     for path in sorted(paths.models().glob("*.safetensors")):
         yield Found(path.stem, path, "saved")
-    for path in sorted(paths.runs().glob(f"*/{paths.MODEL}"), key=lambda p: changed(p) or 0, reverse=True):
+    for path in sorted(_of_runs(paths.MODEL), key=lambda p: changed(p) or 0, reverse=True):
         yield Found(path.parent.name, path, "run")
     for path in sorted((paths.shipped() / "weights").glob("*.safetensors")):
         yield Found(path.stem, path, "shipped")
+
+
+def _of_runs(name: str) -> Iterator[Path]:
+    """The files of a name in the runs, without those that are being removed."""
+    return (path for path in paths.runs().glob(f"*/{name}") if not path.parent.match(files.REMOVED))
 
 
 def find(model: str | None) -> Found:
@@ -202,7 +206,7 @@ def find_run(run: str, say: Callable[[str], None] = lambda _: None) -> Path:
 
 def _latest(say: Callable[[str], None]) -> Path:
     """The newest run that can be gone on with, as far as its config tells."""
-    found = sorted(paths.runs().glob(f"*/{paths.CONFIG}"), key=lambda p: changed(p) or 0, reverse=True)
+    found = sorted(_of_runs(paths.CONFIG), key=lambda p: changed(p) or 0, reverse=True)
     for path in found:
         try:
             run_config(path.parent)
@@ -441,7 +445,7 @@ def removable(model: str) -> Path:
     """The file of a saved model or the folder of a run, directly inside ``DDPM_HOME/models`` or ``DDPM_HOME/runs``.
 
     Args:
-        model: as for :func:`find`; a run that holds no model yet counts too.
+        model: as for :func:`find`; a run that holds no model yet counts too, and what is left of one.
 
     Raises:
         UsageError: it ships with the package, is somewhere else, or is no name.
@@ -459,7 +463,8 @@ def removable(model: str) -> Path:
     folder = os.path.realpath(path.parent)
     if folder == os.path.realpath(paths.models()) and path.suffix == ".safetensors":
         return paths.models() / path.name
-    known = is_run(path) or path.is_symlink()  # a link may lead nowhere
+    # A link may lead nowhere, and what is left of a run need not be one.
+    known = path.is_symlink() or any(os.path.lexists(path / name) for name in paths.OF_RUN)
     if folder == os.path.realpath(paths.runs()) and known and path.name != "..":
         return paths.runs() / path.name
     if folder == os.path.realpath(paths.shipped() / "weights"):
@@ -477,15 +482,14 @@ def remove(path: Path) -> int:
         Bytes freed.
 
     Raises:
-        ResourceError: the system refuses, or a process is training the run.
+        ResourceError: the system refuses, or a process is training the run; then all of it is still there.
     """
     freed = 0 if path.is_symlink() else size_on_disk(path)
     try:
         if path.is_symlink() or not path.is_dir():
             path.unlink()
         else:
-            with files.held(path):
-                shutil.rmtree(path)
+            files.remove_folder(path)
     except OSError as error:
         raise ResourceError(
             f"cannot remove {path}: {(error.strerror or str(error)).lower()}",

@@ -282,6 +282,17 @@ def test_rm_removes_models_and_whole_runs_and_says_how_much(ddpm: Any, model: Pa
     assert not trained.exists()
 
 
+def test_rm_and_train_clear_what_an_interrupted_rm_left(
+    ddpm: Any, home: Path, trained: Path, quick: tuple[str, ...]
+) -> None:
+    left = home / "runs" / ".0123456789abcdef.removed"
+    for words in ((*quick, "--steps", 1), ("models", "rm", "trained", "--yes")):
+        shutil.copytree(trained, left)
+        assert left.name not in ddpm("models", "list").done().out
+        ddpm(*words).done()
+        assert not left.exists()
+
+
 def test_rm_as_json(ddpm: Any, model: Path) -> None:
     size = model.stat().st_size
     document = ddpm("models", "rm", "tiny", "tiny", str(model), "-y", "--json").done().json

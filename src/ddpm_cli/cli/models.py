@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ddpm_cli import checkpoint, library, paths
+from ddpm_cli import checkpoint, files, library, paths
 from ddpm_cli import config as settings
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.cli import _options as o
@@ -116,6 +116,7 @@ def rm(
     Prints what is gone. Only what is in the data directory's models and runs can go; of a link, only the link.
     """
     out = Output(json, quiet)
+    files.clear_removed(paths.runs())
     doomed = list(dict.fromkeys(map(library.removable, models)))
     gone: dict[Path, int] = {}
     if out.agreed(f"Remove {', '.join(map(_doomed, doomed))}?", yes):

@@ -352,6 +352,7 @@ def _tell(run: "Run", restore: bool, out: Output) -> None:
 
 def _train(run: "Run", restore: bool, out: Output) -> None:
     begun = time.perf_counter()
+    files.clear_removed(paths.runs())
     with nullcontext() if restore else files.held(run.folder):
         if restore:
             run.restore()
