@@ -554,7 +554,7 @@ def test_a_training_that_ends_before_its_first_file_can_be_begun_again(
     """What was logged before, for example while compiling, is in the log of the run all the same."""
     from ddpm_cli import machine
 
-    monkeypatch.setattr(machine, "lacks_compiler", lambda _: "C++")
+    monkeypatch.setattr(machine, "compilers", lambda _: [])
     with monkeypatch.context() as patch:
         patch.setattr("ddpm_cli.runs.saves.write_config", lambda *_: 1 / 0)
         assert ddpm(*quick, "--steps", 1, "--compile", "on", "-o", "run").code == 1

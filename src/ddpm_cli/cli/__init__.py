@@ -132,8 +132,9 @@ def _provide_temporary_folder() -> None:
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
-        folder = paths.cache() / "tmp"
-        with contextlib.suppress(OSError):  # then some commands work, and the others fail with the error from above
+        # Where this fails too, some commands work, and the others fail with the error from above.
+        with contextlib.suppress(OSError, ResourceError):
+            folder = paths.cache() / "tmp"
             folder.mkdir(parents=True, exist_ok=True)
             if os.access(folder, os.W_OK | os.X_OK):
                 tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
@@ -157,8 +158,6 @@ def _expected(error: Exception) -> DdpmError | None:
 
 NO_MEMORY_HINT = "Use a smaller --batch-size, close other programs, or raise the limit (ulimit -v)."
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 SIGNALLED = 128  # added to the number of a signal, a shell's code of what it ended
 
 
