@@ -48,6 +48,57 @@ def run(name: str, step: int = 9, steps: int | None = 9, age: float = 0) -> Path
 # --- models ---
 
 
+def with_id(path: Path, id_: str) -> Path:
+    about = Info.to_dict(INFO) | {"weights": ["ema"], "training": {"step": 9, "steps": 9}, "id": id_}
+    checkpoint.write_tensors(path, {}, about)
+    return path
+
+
+ID = "20aa93dce1f2" + 52 * "0"
+
+
+@pytest.mark.parametrize("digits", [12, 13, 40, 64])
+def test_a_model_is_named_by_the_first_12_digits_of_its_id_or_more(home: Path, digits: int) -> None:
+    path = with_id(home / "models" / "one.safetensors", ID)
+    with_id(home / "models" / "other.safetensors", "20aa93dce1f1" + 52 * "0")
+    (home / "models" / "damaged.safetensors").write_bytes(b"no model")
+    assert library.find(ID[:digits]) == ("one", path, "saved")
+    assert library.removable(ID[:digits]) == path
+
+
+@pytest.mark.parametrize("name", [ID[:11], ID[1:13], ID[:12] + "1", ID.upper(), ID + "0", "g" + ID[:12]])
+def test_fewer_digits_or_others_name_no_model(home: Path, name: str) -> None:
+    with_id(home / "models" / "one.safetensors", ID)
+    with pytest.raises(ModelError, match="there is no model called"):
+        library.find(name)
+
+
+def test_a_name_is_looked_up_before_an_id(home: Path) -> None:
+    with_id(home / "models" / "one.safetensors", ID)
+    named = place(home / "models" / f"{ID[:12]}.safetensors")
+    assert library.find(ID[:12]).path == named
+    assert library.find(ID[:13]).name == "one"
+
+
+def test_one_model_in_two_places_is_found_and_not_removed(home: Path) -> None:
+    folder = with_id(run("mine"), ID).parent
+    assert library.removable(ID[:12]) == folder
+    saved = with_id(home / "models" / "kept.safetensors", ID)
+    assert library.find(ID[:12]) == ("kept", saved, "saved")
+    with pytest.raises(UsageError, match="in 2 places"):
+        library.removable(ID[:12])
+
+
+def test_digits_that_begin_two_ids_are_refused(home: Path) -> None:
+    with_id(home / "models" / "one.safetensors", ID)
+    with_id(home / "models" / "other.safetensors", ID[:-1] + "1")
+    assert library.find(ID).name == "one"
+    for find in (library.find, library.removable):
+        with pytest.raises(ModelError, match="ids of 2 models") as caught:
+            find(ID[:12])
+        assert ID in caught.value.hint
+
+
 def test_a_name_is_saved_before_run_before_shipped(home: Path) -> None:
     assert library.find("mnist").origin == "shipped"
     path = run("mnist")

@@ -22,6 +22,7 @@ from ddpm_cli.measures import headline
 Origin = Literal["saved", "run", "shipped", "file"]
 LONGEST = 200  # bytes of a name; file systems take 255, and some of them go into what is put behind it
 SHIPPED = "mnist"  # what samples come from when nothing else is there
+SHORT_ID = 12  # digits of an id that tables print and that name a model
 
 
 NEW_RUN = "Start a new run with ddpm train."
@@ -123,11 +124,11 @@ def find(model: str | None) -> Found:
     """The model that somebody means.
 
     Args:
-        model: a path (something with a separator, a .safetensors suffix, or an existing run folder), or a name; None:
-            the newest finished run, else the shipped `mnist`.
+        model: a path (something with a separator, a .safetensors suffix, or an existing run folder), a name, or an id
+            or its first digits, 12 or more; None: the newest finished run, else the shipped `mnist`.
 
     Raises:
-        ModelError: there is none of that name, or nothing at that path.
+        ModelError: there is none of that name, or nothing at that path; the digits begin several ids.
     """
     if model is None:
         runs = (found for found in known() if found.origin == "run" and _is_finished(found.path))
@@ -146,9 +147,29 @@ def find(model: str | None) -> Found:
         if found.name == model:
             return found
         names.append(found.name)
+    if same := _with_id(model):
+        return same[0]
     near = difflib.get_close_matches(model, names, n=1)
     guess = f"Did you mean {near[0]}? " if near else ""
     raise ModelError(f"there is no model called {model!r}", f"{guess}Known: {', '.join(names) or 'none'}.")
+
+
+def _with_id(digits: str) -> list[Found]:
+    """The places of the model whose id begins with these digits, in the order of :func:`known`; none: no id does.
+
+    Raises:
+        ModelError: they begin several ids.
+    """
+    if not re.fullmatch(f"[0-9a-f]{{{SHORT_ID},64}}", digits):
+        return []
+    same: dict[str, list[Found]] = {}
+    for found in known():
+        with contextlib.suppress(ModelError):  # a damaged one among many
+            if (there := read_info(found.path).id).startswith(digits):
+                same.setdefault(there, []).append(found)
+    if len(same) > 1:
+        raise ModelError(f"{digits} begins the ids of {len(same)} models", f"Type more digits: {', '.join(same)}.")
+    return next(iter(same.values()), [])
 
 
 def find_id(model: str, name: str | None, role: str = "from", option: str = "--model") -> Found:
@@ -457,7 +478,12 @@ def removable(model: str) -> Path:
         saved, run = paths.models() / f"{model}.safetensors", paths.runs() / model
         path = saved if os.path.lexists(saved) else run
         if not os.path.lexists(path):
-            path = find(model).path  # a shipped one, or none
+            same = _with_id(model)
+            if len(same) > 1:
+                places = ", ".join(str(found.path) for found in same)
+                raise UsageError(f"model {model} is in {len(same)} places", f"Name one: {places}")
+            found = same[0] if same else find(model)  # a shipped one, or none
+            path = found.path.parent if found.origin == "run" else found.path
     if not os.path.lexists(path):
         raise ModelError(f"there is no {path}", "What there is: ddpm models list")
     folder = os.path.realpath(path.parent)
