@@ -204,6 +204,59 @@ def test_a_setting_of_a_wrong_type_or_range_is_2(ddpm: Any, settings: Any, value
     assert list(cwd.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "text", "message"),
+    [
+        ("sample", "[sample]\nseed = -1\n", "seed in FILE is -1, expected 0 or more."),
+        ("sample", "[sample]\nbatch_size = 0\n", "batch_size in FILE is 0, expected at least 1."),
+        ("sample", "[sample]\nseed = [1]\n", "seed in FILE is [1], expected a number or text."),
+        ("sample", "[sample]\nseed = {a = 1}\n", "seed in FILE is a table, expected a number or text."),
+        ("sample", "[sample]\nseed = true\n", "seed in FILE is true, expected a number or text."),
+        ("sample", "[sample]\nseed = 2024-01-01\n", "seed in FILE is 2024-01-01, expected a number or text."),
+        ("sample", "[sample]\noutput = ''\n", "output in FILE is '', expected a number or text."),
+        ("sample", "[sample]\nquiet = 'yes'\n", "quiet in FILE is 'yes', expected true or false."),
+        ("sample", "[sample]\nquiet = 1\n", "quiet in FILE is 1, expected true or false."),
+        ("sample", "[sample]\nsampler = 'ddjm'\n", "sampler in FILE is 'ddjm', expected one of: ddpm, ddim, "),
+        ("sample", "[sample]\nsampler = 3\n", "sampler in FILE is 3, expected one of: ddpm, "),
+        ("sample", "[sample]\noutput = 'a.tex'\n", "a folder with a slash (output in FILE)."),
+        ("sample", "[sample]\nmodel = 'nope'\n", "'nope' (model in FILE)."),
+        ("sample", "[sample]\nsmapler = 'ddim'\n", "smapler in FILE is not an option of ddpm sample."),
+        ("sample", "[sample.more]\nseed = 1\n", "more in FILE is not an option of ddpm sample."),
+        ("sample", "seed = 1\n", "seed in FILE is not a command of ddpm."),
+        ("sample", "sample = 3\n", "sample in FILE is 3, expected a table."),
+        ("sample", "[sample]\nbatch-size = 1\nbatch_size = 1\n", "batch_size in FILE is given twice"),
+        ("sample", "[train]\nlr = [1]\n", "lr in FILE is [1], "),
+        ("train", "[train]\nlr = 0\n", "lr in FILE is 0, expected more than 0 and less than 1."),
+        ("train", "[train]\npreset = 'tny'\n", "'tny' (preset in FILE)."),
+        ("train", "[train]\ndataset = 'nope'\n", "'nope' (dataset in FILE)."),
+        ("train", "[train]\nepochs = 1\nsteps = 2\n", "epochs in FILE and steps in FILE contradict each other."),
+        ("train", "[train]\naccumulate = 500\n", "accumulate in FILE (500) is larger than --batch-size 128."),
+        ("schedule show", "[schedule.show]\nkind = 'lin'\n", "kind in FILE is 'lin', expected one of: constant, "),
+        ("schedule show", "[schedule]\nkind = 'lin'\n", "kind in FILE is not a command of ddpm schedule."),
+        ("schedule compare", "[schedule.compare]\nkind = ['linear', 3]\n", "'3' (kind in FILE)."),
+        ("schedule compare", "[schedule.compare]\nkind = ['linear', ['x']]\n", "expected text."),
+    ],
+)
+@pytest.mark.parametrize("home_file", [True, False], ids=["config.toml", "--config"])
+def test_an_error_in_a_file_names_the_file_and_the_key(
+    ddpm: Any, settings: Any, cwd: Path, command: str, text: str, message: str, home_file: bool
+) -> None:
+    path = settings(text) if home_file else Path("settings.toml")
+    if not home_file:
+        path.write_text(text, encoding="utf-8")
+    result = ddpm(*command.split(), *(() if home_file else ("--config", path)))
+    assert message.replace("FILE", str(path)) in result.err
+    assert result.code in (2, 4)
+    assert result.err.count("\n") == 2
+    assert {each.name for each in cwd.iterdir()} <= {"settings.toml"}
+
+
+def test_a_flag_is_called_by_its_own_name_where_a_file_has_the_option_too(ddpm: Any, settings: Any) -> None:
+    settings("[sample]\nseed = 3\nsampler = 'ddim'\nmodel = 'nope'\n")
+    assert "--seed is -1, " in ddpm("sample", "--seed", -1).err
+    assert "config.toml" not in ddpm("sample", "--model", "./nope").err
+
+
 @pytest.mark.parametrize("content", [b"[sample\n", b"\xff\xfe", b"a = 1\na = 2\n"])
 def test_a_file_that_is_no_toml_is_refused_and_named(ddpm: Any, home: Path, content: bytes) -> None:
     home.mkdir()

@@ -24,14 +24,16 @@ import typer
 from ddpm_cli import __version__, files, paths
 from ddpm_cli.cli import data, doctor, edit, models, noise, sample, schedule, train
 from ddpm_cli.cli import eval as eval_
-from ddpm_cli.cli._options import EXAMPLES, read_settings
+from ddpm_cli.cli._options import EXAMPLES
 from ddpm_cli.cli._output import Output, ReaderGone, forget, library_messages, line, say, stdout_failed
+from ddpm_cli.cli._settings import Commands, read_settings
 from ddpm_cli.errors import DdpmError, ResourceError, UsageError, is_lack_of_memory
 
 __all__ = ["app", "entry", "main"]
 
 app = typer.Typer(
     name="ddpm",
+    cls=Commands,
     help="Train denoising diffusion models, draw from them, and see how they work.",
     epilog=EXAMPLES["ddpm"],
     rich_markup_mode=None,

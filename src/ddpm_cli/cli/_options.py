@@ -1,4 +1,4 @@
-"""Options that several commands share, their settings from files, and the examples that end each help page."""
+"""Options that several commands share, and the examples that end each help page."""
 
 import contextlib
 import inspect
@@ -6,7 +6,6 @@ import itertools
 import os
 import secrets
 import sys
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,14 +14,15 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from ddpm_cli import documents, files, paths, ranges
+from ddpm_cli import files, paths, ranges
+from ddpm_cli.cli._settings import label_of, read_config
 from ddpm_cli.config import SAMPLERS, SamplerConfig
 from ddpm_cli.config import Device as DeviceName
 from ddpm_cli.config import Kind as KindName
 from ddpm_cli.config import OnBadImage as OnBadImageName
 from ddpm_cli.config import Precision as PrecisionName
 from ddpm_cli.config import Sampler as SamplerName
-from ddpm_cli.errors import DataError, ResourceError, UsageError, unknown_name
+from ddpm_cli.errors import DataError, UsageError
 
 
 def _examples(*lines: str) -> str:
@@ -123,82 +123,12 @@ EXAMPLES = {
 }
 
 
-# --- settings from files --------------------------------------------------------------------------------------------
-
-
-def read_settings(context: typer.Context) -> None:
-    """Put DDPM_HOME/config.toml beneath flags and environment, for the command about to run."""
-    try:
-        is_there = paths.config_file().is_file()
-    except OSError as error:  # no permission, or a name that is too long
-        raise ResourceError(
-            f"cannot look into {paths.home()}: {error.strerror}", "Set DDPM_HOME to a folder of your own."
-        ) from error
-    if is_there:
-        context.default_map = _settings(context.command, paths.config_file())
-
-
-def _read_config(context: Any, path: Path | None) -> None:
-    """Put a file named by --config above config.toml."""
-    if path is None:
-        return
-    above: Any = _settings(context.find_root().command, path)
-    for name in context.command_path.split()[1:]:
-        above = above.get(name, {})
-    below = context.default_map or {}
-    if BUDGET & above.keys():  # one budget takes the place of another
-        below = {name: value for name, value in below.items() if name not in BUDGET}
-    context.default_map = {**below, **above}
-
-
-BUDGET = {"epochs", "steps", "minutes"}
-LARGEST = 2**20  # bytes of settings
-NOT_SETTINGS = {"config", "_", "help", "install_completion", "show_completion"}
-
-
-def _settings(command: Any, path: Path) -> dict[str, Any]:
-    """The settings in a file, by command and by the Python names of the options."""
-    try:
-        return _checked(command, tomllib.loads(documents.text(path, LARGEST)), path)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no settings file {path}", "Leave out --config, or write one.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"cannot read the settings in {path} ({error})", "A table a command: [train], then lr = 0.001."
-        ) from error
-
-
-def _checked(command: Any, settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The settings with option names as Python names; refuses commands, options and types that do not exist."""
-    commands = getattr(command, "commands", {})
-    options = {
-        word.removeprefix("--"): option
-        for option in command.params
-        for word in option.opts
-        if word.startswith("--") and option.name not in NOT_SETTINGS
-    }
-    checked: dict[str, Any] = {}
-    for key, value in settings.items():
-        word = key.replace("_", "-")
-        if key in commands and isinstance(value, Mapping):
-            checked[key] = _checked(commands[key], value, path)
-        elif word not in options or isinstance(value, Mapping):
-            raise unknown_name(f"setting in {path}", key, {*commands, *options})
-        elif isinstance(value, bool) and not options[word].is_flag:
-            raise UsageError(
-                f"{key} in {path} is {str(value).lower()}, expected a value", "Only switches are true or false."
-            )
-        else:
-            checked[options[word].name] = value
-    return checked
-
-
 Config = Annotated[
     Path | None,
     typer.Option(
         "--config",
         is_eager=True,
-        callback=_read_config,
+        callback=read_config,
         metavar="FILE",
         help="Settings in TOML, a table a command.  [default: none]",
     ),
@@ -232,12 +162,8 @@ class OutOfRange(typer.BadParameter):
 
 
 def given_as(context: Any, parameter: Any) -> str:
-    """The name under which a value was given: "--seed", or "seed in the settings"."""
-    option = max(parameter.opts, key=len)
-    source = context.get_parameter_source(parameter.name)
-    if source is not None and source.name == "DEFAULT_MAP":
-        return f"{option.lstrip('-')} in the settings"
-    return str(option)
+    """The name under which a value was given: "--seed", or "seed in settings.toml"."""
+    return label_of(context, parameter) or str(max(parameter.opts, key=len))
 
 
 def number(allowed: ranges.Range, *names: str, help: str, metavar: str = "N") -> Any:  # noqa: A002  # as Typer calls it

@@ -10,6 +10,7 @@ import typer
 
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output, aligned
+from ddpm_cli.cli._settings import read_settings
 from ddpm_cli.errors import ResourceError, UsageError
 from ddpm_cli.printable import printable
 
@@ -68,7 +69,7 @@ def _examined(context: typer.Context, out: Output) -> "list[Finding]":
     if sys.stderr.isatty():
         out.note("looking; this takes some seconds")
     root: Any = context.find_root()
-    return diagnosis.examine(lambda: o.read_settings(root))
+    return diagnosis.examine(lambda: read_settings(root))
 
 
 def _rehearsed(device: Any, out: Output) -> "list[Finding]":
