@@ -382,6 +382,35 @@ def test_a_folder_that_is_called_as_a_known_set_is_not_that_set(photos: Path, tm
     assert data.load(str(tmp_path / "mnist")).name == "mnist (folder)"
 
 
+@pytest.fixture
+def divided(cwd: Path) -> Path:
+    """A folder with 9 dark training images, 8 mid-grey test images, in classes."""
+    for split, count, shade in (("train", 9, 0), ("test", 8, 100)):
+        for number in range(count):
+            folder = cwd / "divided" / split / "ab"[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(number).integers(shade, shade + 50, (12, 12), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    return cwd / "divided"
+
+
+@pytest.mark.usefixtures("model")
+def test_a_folder_with_splits_is_compared_by_its_test_images(ddpm: Any, divided: Path, photos: Path) -> None:
+    test, train = data.load(str(divided / "test")), data.load(str(divided / "train"))
+    found = (
+        ddpm("eval", "-n", 4, "--reference", divided, "--metrics", "ssim,neighbours", "--json").done().json["protocol"]
+    )
+    assert (found["reference"]["split"], found["reference"]["images"]) == ("test", 8)
+    assert found["reference"]["sha256"] == test.fingerprint()
+    assert (found["neighbours"]["split"], found["neighbours"]["images"]) == ("train", 9)
+    assert found["neighbours"]["sha256"] == train.fingerprint()
+    found = ddpm("eval", divided, "--reference", divided / "train", "--json").done().json["protocol"]
+    assert (found["number"], found["split"], found["sha256"]) == (8, "test", test.fingerprint())
+    assert (found["reference"]["split"], found["reference"]["images"]) == ("all", 9)
+    found = ddpm("eval", photos, "--reference", photos, "--json").done().json["protocol"]
+    assert (found["split"], found["reference"]["split"]) == ("all", "all")
+
+
 def test_few_real_images_are_warned_of_too(digits: Path) -> None:
     del digits
     against, said = Reference(data.load("mnist", split="test", limit=50), "test", 0, None), []

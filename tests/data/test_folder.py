@@ -119,6 +119,118 @@ def test_train_and_test_are_splits(tmp_path: Path) -> None:
         assert images.name == tmp_path.name
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Train", "Test"),
+        ("TRAINING", "TESTING"),
+        ("training", "validation"),
+        ("train", "val"),
+        ("train", "Valid"),
+        ("train", "dev"),
+        ("train", "eval"),
+        ("training_set", "test_set"),
+        ("trainset", "testset"),
+        ("Train Images", "Test Images"),
+        ("train2017", "val2017"),
+        ("train-data", "test-data"),
+    ],
+)
+def test_other_names_of_splits(tmp_path: Path, train: str, test: str) -> None:
+    for split, value in ((train, 10), (test, 20)):
+        save(tmp_path / split / "a" / "1.png", grey(value=value))
+        save(tmp_path / split / "b" / "1.png", grey(value=value + 1))
+    assert data.has_splits(str(tmp_path))
+    for split, name, value in (("train", train, 10), ("test", test, 20)):
+        said: list[str] = []
+        images = load(tmp_path, split=split, say=said.append)
+        assert images.classes == ("a", "b")
+        assert images.images[:, 0, 0, 0].tolist() == [value, value + 1]
+        assert said == ([f"{split} images: {tmp_path / name}"] if name != split else [])
+
+
+def test_test_images_go_before_those_for_validation(tmp_path: Path) -> None:
+    for value, split in enumerate(("test", "train", "val")):
+        save(tmp_path / split / "1.png", grey(value=value))
+    assert load(tmp_path, split="test").images[0, 0, 0, 0] == 0
+    assert load(tmp_path, split="train").images[0, 0, 0, 0] == 1
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "bus"), ("test", "control"), ("train 1", "train 2"), ("invalid", "valid"), ("strain", "test")]
+)
+def test_classes_that_are_no_splits(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        save(tmp_path / name / "1.png", grey())
+    assert set(load(tmp_path, say=pytest.fail).classes) == set(names)
+    assert not data.has_splits(str(tmp_path))
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
+    for name in ("train", "training", "test"):
+        save(tmp_path / name / "1.png", grey())
+    with pytest.raises(DataError, match="holds train and training, which name the same split"):
+        load(tmp_path)
+
+
+def test_splits_without_training_images(tmp_path: Path) -> None:
+    for name in ("test", "val"):
+        save(tmp_path / name / "1.png", grey())
+    with pytest.raises(DataError, match="has no folder of train images") as caught:
+        load(tmp_path)
+    assert "training" in caught.value.hint
+    assert len(load(tmp_path, split="test").images) == 1
+
+
+def of_system(root: Path) -> None:
+    """Puts pictures where operating systems, network storage and programs put them."""
+    for name in (
+        *("@eaDir", "#recycle", "$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information", "__MACOSX", "lost+found"),
+        *(".ipynb_checkpoints", "__pycache__", "@Recycle", "found.000", "LOST.DIR", ".thumbnails", "RECYCLER"),
+    ):
+        save(root / name / "1.png", colour())
+
+
+def test_folders_of_systems_are_neither_classes_nor_images(tmp_path: Path) -> None:
+    for value, name in enumerate(("cat", "dog")):
+        save(tmp_path / name / "1.png", grey(value=value))
+        of_system(tmp_path / name)
+    of_system(tmp_path)
+    images = load(tmp_path, say=pytest.fail)
+    assert images.classes == ("cat", "dog")
+    assert images.images[:, 0, 0, 0].tolist() == [0, 1]
+
+
+def test_classes_without_images_are_said(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+
+    def said(**options: object) -> list[str]:
+        lines: list[str] = []
+        load(root, say=lines.append, **options)
+        return lines
+
+    save(root / "cat" / "1.png", grey())
+    save(root / "dog" / "1.png", grey())
+    (root / "eel").mkdir()
+    (root / "fox" / "deeper").mkdir(parents=True)
+    (root / "fox" / "deeper" / "notes.txt").touch()
+    (root / "gnu").symlink_to(root / "not mounted")
+    assert load(root).classes == ("cat", "dog")
+    for _ in range(2):  # the second time from the store
+        assert said() == ["warning: no image in eel, fox, gnu: 2 classes are left"]
+    (root / "dog" / "1.png").write_bytes(b"damaged")
+    skipped = said(on_bad_image="skip")
+    only = "only one folder has images, so there are no classes"
+    assert skipped[-1] == f"warning: no image in dog, eel, fox and 1 more: {only}"
+    assert load(root, on_bad_image="skip").classes == ()
+
+
+def test_an_empty_folder_beside_images_is_no_class(tmp_path: Path) -> None:
+    save(tmp_path / "1.png", grey())
+    (tmp_path / "notes").mkdir()
+    load(tmp_path, say=pytest.fail)
+
+
 def test_a_folder_without_splits_is_read_whole(tmp_path: Path) -> None:
     save(tmp_path / "a.png", grey())
     said: list[str] = []

@@ -56,7 +56,7 @@ def load(
 
     Args:
         name: "mnist", "./photos", ...
-        split: "train" or "test"; a folder has splits only if it holds folders of these names.
+        split: "train" or "test"; a folder has splits only if it holds folders with such names.
         data_dir: where to look first for the files of a known set.
         limit: how many images, 1 or more, evenly spread over the set; all where it has no more.
         image_size: side in pixels of the square that images become, 1..4096; None: their own size, or, where a
@@ -107,7 +107,7 @@ def load(
 
 def has_splits(name: str) -> bool:
     """Whether a set has a test split beside what is trained on."""
-    return name in KNOWN or folder.has_splits(folder.place(name))
+    return name in KNOWN or bool(folder.splits(folder.place(name)))
 
 
 def is_path(name: str) -> bool:

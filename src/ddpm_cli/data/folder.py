@@ -1,16 +1,17 @@
 """A folder of images as a data set.
 
 Invariant: the same files give the same set, in the order of their paths; what is left out of it changes it as if it
-had never been there. Hidden files and folders (a leading dot, as the ``._x.jpg`` of macOS) are no images; every real
-folder is read once, so that links cannot run in circles.
+had never been there. Hidden files and folders (a leading dot, as the ``._x.jpg`` of macOS) and those that systems keep
+for themselves are no images; every real folder is read once, so that links cannot run in circles.
 """
 
 import hashlib
 import os
+import re
 import stat
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,20 @@ from ddpm_cli.printable import printable
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 LARGEST = 64  # pixels: what a small U-Net on a CPU can still learn
 NAMED = 3  # of the images that are left out, in the note on them
+# Folders of operating systems, network storage and programs, in lower case; any that are hidden do not count anyway.
+OF_SYSTEMS = re.compile(
+    r"[$]recycle\.bin|recycle[dr]|system volume information|found\.\d{3}|msocache|config\.msi"  # Windows
+    r"|__macosx|network trash folder|temporary items"  # macOS
+    r"|lost\+found|lost\.dir|__pycache__"  # Linux, Android, Python
+    r"|@eadir|@tmp|@recycle|@recently-snapshot|@__thumb|#recycle|#snapshot|~snapshot"  # Synology, QNAP, NetApp
+)
+# What the folder of a split is called, without words that say nothing: train, training_set, Train-Images, val2017.
+SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("val", "valid", "validation", "dev", "eval", "evaluation"),
+}
+NO_SPLIT = ("set", "data", "dataset", "images", "imgs", "split")
 
 
 class Entry(NamedTuple):
@@ -63,8 +78,8 @@ def load(
 ) -> ImageSet:
     """The images below a folder, from the store if neither they nor ``image_size`` changed.
 
-    A folder that holds ``train`` and ``test`` is read below the one that ``split`` names; any other has no splits and
-    is always read whole. Two or more sub-folders with images, and no image beside them, are classes.
+    A folder that holds folders of splits is read below the one that ``split`` names; any other has no splits and is
+    always read whole. Two or more sub-folders with images, and no image beside them, are classes.
 
     Raises:
         DataError: no folder, no images, or one that cannot be read and is not to be left out.
@@ -76,13 +91,19 @@ def load(
             f"{name} is not a folder" if os.path.lexists(root) else f"there is no folder {name}",
             "A folder of images was expected; known data sets are named without a path: --dataset mnist.",
         )
-    title = printable(root.name)
-    if has_splits(root):
-        root /= split
+    title, found = printable(root.name), splits(root)
+    if found:
+        if split not in found:
+            raise DataError(
+                f"{printable(str(root))} has no folder of {split} images", f"Expected: {' or '.join(SPLITS[split])}."
+            )
+        if found[split].name != split:
+            say(f"{split} images: {printable(str(found[split]))}")
+        root = found[split]
     elif split == "test":
         say(f"{name} has no folders train and test: all its images are used")
 
-    files = scan(root)
+    files, barren = scan(root)
     if not files:
         raise DataError(f"there is no image in {root}", f"Looked for {' '.join(sorted(SUFFIXES))}, in sub-folders too.")
     digest = hashlib.sha256(repr((store.FORMAT, image_size)).encode())
@@ -101,6 +122,11 @@ def load(
         images = read(f"{digest.hexdigest()} again")  # they can be read by now
     if images.left_out:
         say(_told(images.left_out, len(files)))
+    unreadable = {bad.path for bad in images.left_out}
+    left = _tops([file for file in files if printable(file) not in unreadable])
+    lost = sorted({*barren, *_tops(files)}.difference(left))
+    if lost and all(os.sep in file for file in files):
+        say(_told_classes(lost, len(left)))
     return images
 
 
@@ -110,9 +136,42 @@ def place(name: str) -> Path:
     return Path(os.path.abspath(os.path.expanduser(name)))  # noqa: PTH100, PTH111
 
 
-def has_splits(root: Path) -> bool:
-    """Whether a folder holds ``train`` and ``test``, of which one is read, instead of being read whole."""
-    return is_folder(root / "train") and is_folder(root / "test")
+def splits(root: Path) -> dict[str, Path]:
+    """The folders of the training and the test images below a folder, by "train" and "test".
+
+    Folders of two kinds at least must be there: training, test or validation images. Where there are no test images,
+    those for validation take their place. Empty: the folder is read whole.
+
+    Raises:
+        DataError: two folders are called as one split is.
+    """
+    found: dict[str, list[Path]] = {}
+    try:
+        below = sorted(root.iterdir())
+    except OSError:
+        return {}
+    for path in below:
+        kind = _split_of(path.name)
+        if kind and is_folder(path):
+            found.setdefault(kind, []).append(path)
+    if len(found) < 2:
+        return {}
+    chosen = {"train": found.get("train"), "test": found.get("test") or found["validation"]}
+    for paths in filter(None, chosen.values()):
+        if len(paths) > 1:
+            names = " and ".join(printable(path.name) for path in paths)
+            raise DataError(
+                f"{printable(str(root))} holds {names}, which name the same split", "Rename or move all but one."
+            )
+    return {split: paths[0] for split, paths in chosen.items() if paths}
+
+
+def _split_of(name: str) -> str | None:
+    """The kind of images that a folder of this name holds; None for any other name."""
+    words = [word for word in re.split(r"[\W\d_]+", name.lower()) if word and word not in NO_SPLIT]
+    if len(words) != 1:
+        return None
+    return next((kind for kind, names in SPLITS.items() if words[0].removesuffix("set") in names), None)
 
 
 def is_folder(path: str | Path) -> bool:
@@ -120,8 +179,9 @@ def is_folder(path: str | Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def scan(root: Path) -> dict[str, Entry]:
-    """The image files below ``root`` by their paths relative to it, in the order of these.
+def scan(root: Path) -> tuple[dict[str, Entry], list[str]]:
+    """The image files below ``root`` by their paths relative to it, in the order of these; and its immediate
+    sub-folders without any, printable.
 
     A folder below that cannot be looked into counts as a file that cannot be read; its path ends with the separator.
 
@@ -129,6 +189,7 @@ def scan(root: Path) -> dict[str, Entry]:
         DataError: ``root`` cannot be looked into.
     """
     files: dict[str, Entry] = {}
+    tops: set[str] = set()
     seen = set()
     folders = [""]
     while folders:
@@ -139,7 +200,7 @@ def scan(root: Path) -> dict[str, Entry]:
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(root / folder) as entries:
-                visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+                visible = sorted(filter(_is_visible, entries), key=lambda entry: entry.name)
         except OSError as error:
             if not folder:
                 raise DataError(f"cannot read {printable(str(root))}: {error.strerror}", PERMISSIONS) from error
@@ -151,9 +212,22 @@ def scan(root: Path) -> dict[str, Entry]:
                 below.append(f"{folder}{entry.name}{os.sep}")
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122  # pathlib would cost a second
                 files[folder + entry.name] = _entry(entry)
+            elif not folder and _is_broken_link(entry):
+                tops.add(printable(entry.name))
         folders += reversed(below)
+        if not folder:
+            tops |= {printable(each.removesuffix(os.sep)) for each in below}
     # By parts: a/b before a-b.
-    return {file: files[file] for file in sorted(files, key=lambda file: file.replace(os.sep, "\0"))}
+    files = {file: files[file] for file in sorted(files, key=lambda file: file.replace(os.sep, "\0"))}
+    return files, sorted(tops.difference(_tops(files)))
+
+
+def _is_visible(entry: "os.DirEntry[str]") -> bool:
+    return entry.name[0] != "." and not OF_SYSTEMS.fullmatch(entry.name.lower())
+
+
+def _is_broken_link(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
 
 
 def _leads_to_folder(entry: "os.DirEntry[str]") -> bool:
@@ -204,6 +278,13 @@ def _told(left_out: Sequence[LeftOut], count: int) -> str:
     more = f" and {len(left_out) - NAMED:,} more" if len(left_out) > NAMED else ""
     verb = "cannot be read and is left out" if len(left_out) == 1 else "cannot be read and are left out"
     return f"{len(left_out):,} of {count:,} images {verb}: {named}{more}"
+
+
+def _told_classes(lost: Sequence[str], left: int) -> str:
+    """The note on sub-folders that are no classes, because they hold no image that can be read."""
+    named = ", ".join(lost[:NAMED]) + (f" and {len(lost) - NAMED:,} more" if len(lost) > NAMED else "")
+    so = f"{left} classes are left" if left > 1 else "only one folder has images, so there are no classes"
+    return f"warning: no image in {named}: {so}"
 
 
 class _Reading:
@@ -323,7 +404,7 @@ def _common_size(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
     return side, side
 
 
-def _tops(files: Sequence[str] | dict[str, Look]) -> tuple[str, ...]:
+def _tops(files: Iterable[str]) -> tuple[str, ...]:
     """The immediate sub-folders, printable."""
     return tuple(sorted({printable(file.partition(os.sep)[0]) for file in files if os.sep in file}))
 

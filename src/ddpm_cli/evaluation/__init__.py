@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddpm_cli import files, library
+from ddpm_cli.data import KNOWN
 from ddpm_cli.errors import ResourceError
 from ddpm_cli.evaluation.references import LACKS, Reference, choose, reference
 from ddpm_cli.evaluation.scores import COMPUTED, Bench
@@ -94,7 +95,7 @@ def remember(found: Evaluation, trained_on: str) -> None:
         trained_on: the data set of the model.
     """
     real = found.protocol["reference"]
-    if not found.model or (real["data"], real["split"]) != (trained_on, "test"):
+    if not found.model or trained_on not in KNOWN or (real["data"], real["split"]) != (trained_on, "test"):
         return
     kept = library.evaluation(found.model)
     for name, figures in found.metrics.items():

@@ -72,7 +72,8 @@ class Reference:
         not at hand, which is no reason to judge nothing."""
         if self.load_other is not None:
             with contextlib.suppress(DdpmError):
-                return self.load_other()
+                other = self.load_other()
+                return other if other.shape == self.images.shape else None
         return None
 
     @property
@@ -170,8 +171,13 @@ def reference(
         size = shape[1] if shape[1] == shape[2] else None
         if on_bad_image is None and trained_on.is_at(paths.absolute(name)):
             on_bad_image = trained_on.on_bad_image
-        images = _in_channels(read(name, say, size, on_bad_image or "stop"), shape[0])
-        found = Reference(images, "all", seed, offline=offline, say=say)
+        images, part = read(name, say, size, on_bad_image or "stop")
+        found = Reference(_in_channels(images, shape[0]), part, seed, offline=offline, say=say)
+        if part == "test":
+            learned = partial(
+                data.load, str(paths.absolute(name)), image_size=size, on_bad_image=on_bad_image or "stop"
+            )
+            found = replace(found, load_other=lambda: _in_channels(learned(), shape[0]))
     if found.images.shape != shape:
         judged, real = ("x".join(map(str, size)) for size in (shape, found.images.shape))
         raise UsageError(
@@ -247,7 +253,7 @@ def _lacks_window(against: Reference) -> str:
 
 
 def _lacks_classifier(against: Reference) -> str:
-    if against.split == "all":  # a folder may be called as a known set is
+    if against.split == "all":  # an archive may be called as a known set is
         return f"there is no feature network for {against.images.name}, only for {', '.join(features.PINNED)}"
     return features.lacking(against.images)
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from ddpm_cli.errors import DataError
 from ddpm_cli.pixels import Pixels
 from ddpm_cli.provenance import provenance
 from ddpm_cli.sampling import DiffusionModel
+
+Part = Literal["train", "test", "all"]
+"""Which images of a data set: those of a split, or all of one without splits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +90,15 @@ def from_files(
     Raises:
         DataError: missing, unreadable, or no images.
     """
-    found = read(source, say, on_bad_image=on_bad_image)
+    found, split = read(source, say, on_bad_image=on_bad_image)
     count = len(found.images) if number is None else number
     if count > len(found.images):
         say(f"there are only {len(found.images):,} images: all are judged")
     # The first would all be of one class in a folder, which is sorted by class.
     chosen = found if count >= len(found.images) else found.spread(count)
     name = "standard input" if isinstance(source, bytes) else str(paths.absolute(source))
-    return Subject(chosen.images, chosen.labels, chosen.classes, {"images": name, "sha256": chosen.fingerprint()})
+    origin = {"images": name, "split": split, "sha256": chosen.fingerprint()}
+    return Subject(chosen.images, chosen.labels, chosen.classes, origin)
 
 
 def read(
@@ -101,17 +106,21 @@ def read(
     say: Callable[[str], None],
     image_size: int | None = None,
     on_bad_image: OnBadImage = "stop",
-) -> ImageSet:
+) -> tuple[ImageSet, Part]:
     """A folder of images, brought to a size if there is one, or an NPZ archive, by its path or its bytes.
+
+    Returns:
+        The images; and which part of the data they are: of a folder with splits, the test images.
 
     Raises:
         DataError: missing, unreadable, or no images.
     """
     if isinstance(source, bytes):
-        return npz.read(source, "standard input")
+        return npz.read(source, "standard input"), "all"
     if source.lower().endswith(".npz"):
-        return npz.read(paths.absolute(source), source)
+        return npz.read(paths.absolute(source), source), "all"
     folder = paths.absolute(source)  # in full: a folder may be called as a known set is
     if not library.is_folder(folder):
         raise DataError(f"there is no folder or .npz file {source}", "Name one, or a model: ddpm models list")
-    return data.load(str(folder), image_size=image_size, on_bad_image=on_bad_image, say=say)
+    load = partial(data.load, str(folder), image_size=image_size, on_bad_image=on_bad_image, say=say)
+    return (load(split="test"), "test") if data.has_splits(str(folder)) else (load(), "all")
