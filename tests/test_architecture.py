@@ -16,6 +16,7 @@ RANKS = {
     "": 0,  # the package itself: its version
     "errors": 0,
     "ranges": 0,
+    "filekinds": 1,
     "torch_environment": 2,
     "printable": 0,
     "config": 1,

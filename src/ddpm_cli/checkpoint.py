@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
-from ddpm_cli import config, documents, files, ranges
+from ddpm_cli import config, documents, filekinds, files, paths, ranges
 from ddpm_cli.config import NetworkConfig, SamplerConfig, ScheduleConfig, Shape, Target
 from ddpm_cli.errors import DdpmError, ModelError, UsageError
 from ddpm_cli.printable import printable
@@ -199,6 +199,21 @@ class Opened(NamedTuple):
         return tensors
 
 
+def _refuse_other_kinds(path: Path, head: bytes) -> None:
+    """Refuse a file that is not a damaged model but something else.
+
+    Raises:
+        ModelError: it is, with its kind.
+    """
+    kind = filekinds.kind_of(head)
+    if kind == "empty":
+        raise ModelError(f"{path} is empty", DAMAGED)
+    if kind == filekinds.GIT_LFS:
+        raise ModelError(f"{path} is {kind}, not a model", "Download the file that it stands for: git lfs pull")
+    if kind and kind != filekinds.SAFETENSORS:
+        raise ModelError(f"{path} is {kind}, not a model", WHOLE)
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Opened]:
     """Open a file of tensors; its header is read and checked, without torch and without the tensors.
@@ -215,10 +230,15 @@ def _open(path: Path, stack: contextlib.ExitStack) -> Opened:
         documents.size_of(path)  # of a pipe or a device there is none
         file = stack.enter_context(path.open("rb"))
         size = os.fstat(file.fileno()).st_size
+        _refuse_other_kinds(path, file.read(filekinds.HEAD))
+        file.seek(0)
         (length,) = struct.unpack("<Q", file.read(8))
         if length > min(MAX_HEADER, size - 8):
             raise ValueError(f"header of {length} bytes in a file of {size}")
         header = documents.parse(file.read(length))
+        if header and "ddpm" not in header.get("__metadata__", {}):
+            hint = "Models of other programs cannot be loaded. Train one: ddpm train."
+            raise ModelError(f"{path} is a safetensors file that ddpm did not write", hint)
         about = documents.parse(header.pop("__metadata__")["ddpm"])
         tensors = {name: (str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in header.items()}
         end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
@@ -289,6 +309,11 @@ def read_info(path: Path) -> Info:
 
 
 def _info(path: Path, about: Mapping[str, Any]) -> Info:
+    if about.get("kind") == "state":
+        raise ModelError(
+            f"{path.name} is for --resume; the model is {paths.MODEL} in the same folder",
+            f"Name that file or the folder: {path.with_name(paths.MODEL)}",
+        )
     if not isinstance(about.get("kind"), str) or about["kind"] not in LOADERS:
         raise ModelError(f"{path} holds {_brief(about.get('kind'))}, expected one of: {', '.join(LOADERS)}", WHOLE)
     try:

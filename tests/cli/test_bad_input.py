@@ -371,3 +371,74 @@ def test_a_number_beyond_reason_in_a_picture_is_3(refused: Any, cwd: Path, key: 
     (cwd / "wrong.png").write_bytes(png(np.zeros((1, 12, 12), np.uint8), {**text, key: value}))
     refused(["sample", "--like", "wrong.png", "-o", "again.png"], 3, "wrong.png")
     assert not (cwd / "again.png").exists()
+
+
+# --- files of another kind ------------------------------------------------------------------------------------------
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+OTHERS = [
+    (b"", "is empty"),
+    (LFS, "is a Git LFS pointer, not a model"),
+    (b"\x89PNG\r\n\x1a\n" + bytes(50), "is a PNG image, not a model"),
+    (b"\x80\x04\x95\x10\0\0\0\0\0\0\0", "is a pickle, not a model"),
+    (b"PK\x03\x04" + bytes(22) + b"\x10\0\0\0archive/data.pkl" + bytes(90), "is a PyTorch file, which holds a pickle"),
+    (b"\x93NUMPY\x01\0v\0{'descr': '<f4'", "is a NumPy array, not a model"),
+    (b"<!doctype html><title>Sign in</title>", "is a web page, not a model"),
+    (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "is a gzip file, not a model"),
+    (b'{"model_type": "unet"}\n', "is a JSON file, not a model"),
+    (b"not really a model\n", "is a text file, not a model"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), OTHERS)
+def test_a_file_of_another_kind_is_no_damaged_model(
+    ddpm: Any, refused: Any, cwd: Path, home: Path, content: bytes, words: str
+) -> None:
+    (cwd / "model.safetensors").write_bytes(content)
+    refused(["sample", "--model", "model.safetensors"], 4, f"model.safetensors {words}")
+    (home / "models").mkdir(parents=True)
+    (home / "models" / "odd.safetensors").write_bytes(content)
+    assert words in ddpm("models", "list").done().err
+
+
+def test_a_model_of_another_program_is_named_as_such(refused: Any, cwd: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    for number, metadata in enumerate((None, {"format": "pt"})):
+        save_file({"weight": np.zeros(3, np.float32)}, cwd / f"{number}.safetensors", metadata)
+        refused(["models", "show", f"./{number}.safetensors"], 4, "is a safetensors file that ddpm did not write")
+
+
+def test_the_state_of_a_run_is_for_resume(refused: Any, trained: Path) -> None:
+    words = ("state.safetensors is for --resume; the model is model.safetensors in the same folder", str(trained))
+    refused(["sample", "--model", trained / "state.safetensors"], 4, *words)
+
+
+@pytest.mark.parametrize(("content", "words"), [(each, words) for each, words in OTHERS if "PyTorch" not in words])
+def test_a_file_of_another_kind_is_no_damaged_archive(refused: Any, cwd: Path, content: bytes, words: str) -> None:
+    (cwd / "images.npz").write_bytes(content)
+    refused(
+        ["eval", "images.npz", "--reference", "mnist"], 3, f"images.npz {words.replace('a model', 'an .npz archive')}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"arr_0": "uint8"}, "it contains 'arr_0' and no array named 'images'"),
+        ({}, "it contains nothing and no array named 'images'"),
+        ({"images": "float64"}, "'images' is float64, expected uint8"),
+        ({"images": "uint8", "labels": "float32"}, "'labels' is float32, expected int64"),
+    ],
+)
+def test_an_archive_of_other_arrays_is_3_with_what_it_holds(
+    refused: Any, cwd: Path, arrays: dict[str, str], words: str
+) -> None:
+    import numpy as np
+
+    np.savez(
+        cwd / "images.npz",
+        **{name: np.zeros((4, 8, 8)[: 1 if name == "labels" else 3], kind) for name, kind in arrays.items()},
+    )  # type: ignore[arg-type]
+    refused(["eval", "images.npz", "--reference", "mnist"], 3, "images.npz", words)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli import documents
+from ddpm_cli import documents, filekinds, ranges
 from ddpm_cli.data.imageset import ImageSet
 from ddpm_cli.data.streams import DAMAGE, LIES, ended, fill
 from ddpm_cli.errors import DataError
@@ -25,7 +25,8 @@ CLASSES = 10_000  # at most
 HINT = "Expected: images, uint8 N x H x W or N x H x W x 3, and perhaps labels, int64, N; ddpm sample -o FILE.npz."
 # The header of an array, in the form in which NumPy itself writes it (numpy.lib.format); a shape has decimals alone.
 HEADER = re.compile(
-    rb"{'descr': '(?P<dtype>\|u1|<i[48])', 'fortran_order': False, 'shape': \((?P<shape>[0-9, ]{0,80})\), } *\n"
+    rb"{'descr': '(?P<dtype>[|<>][a-zA-Z][0-9]{0,3})', 'fortran_order': (?P<columns>False|True), "
+    rb"'shape': \((?P<shape>[0-9, ]{0,80})\), } *\n"
 )
 
 
@@ -44,6 +45,9 @@ def read(source: Path | bytes, name: str) -> ImageSet:
     try:
         if isinstance(source, Path):
             documents.size_of(source)  # of a pipe or a device there is none, and it would be read to its end
+        kind = filekinds.kind_of(_head(source))
+        if kind and kind not in (filekinds.NPZ, filekinds.ZIP):
+            raise DataError(f"{name} is {kind}{'' if kind == 'empty' else ', not an .npz archive'}", HINT)
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
             images = _array(archive, "images", b"|u1")
             labels = _array(archive, "labels", b"<i8", b"<i4") if "labels.npy" in archive.namelist() else None
@@ -67,21 +71,46 @@ def read(source: Path | bytes, name: str) -> ImageSet:
     return ImageSet(name, images, labels.astype(np.int64), tuple(map(str, range(int(labels.max()) + 1))))
 
 
+def _named(code: bytes) -> str:
+    """The name of a type of NumPy, such as uint8; of one that it does not have, the code."""
+    try:
+        return np.dtype(code.decode()).name
+    except (TypeError, ValueError):
+        return code.decode()
+
+
+def _head(source: Path | bytes) -> bytes:
+    """The first bytes of an archive."""
+    if isinstance(source, bytes):
+        return source[: filekinds.HEAD]
+    with source.open("rb") as file:
+        return file.read(filekinds.HEAD)
+
+
 def _array(archive: zipfile.ZipFile, name: str, *kinds: bytes) -> NDArray[Any]:
     """One array of an archive, after its header was compared with its size."""
+    if f"{name}.npy" not in archive.namelist():
+        others = [repr(each.removesuffix(".npy")) for each in archive.namelist()[:3]]
+        raise ValueError(f"it contains {', '.join(others) or 'nothing'} and no array named {name!r}")
     entry = archive.getinfo(f"{name}.npy")
     if entry.file_size > LARGEST:
         raise ValueError(f"{name} has {entry.file_size:,} bytes, and {LARGEST:,} are read at most")
     with archive.open(entry) as file:
         magic, length = file.read(8), int.from_bytes(file.read(2), "little")
         found = HEADER.fullmatch(file.read(length))
-        if magic != b"\x93NUMPY\x01\x00" or found is None or found["dtype"] not in kinds:
-            raise ValueError(f"{name} is no array of {' or '.join(kind.decode() for kind in kinds)}")
+        if magic != b"\x93NUMPY\x01\x00" or found is None:
+            raise ValueError(f"the header of {name!r} cannot be read")
+        if found["dtype"] not in kinds:
+            raise ValueError(f"{name!r} is {_named(found['dtype'])}, expected {' or '.join(map(_named, kinds))}")
+        if found["columns"] == b"True":
+            raise ValueError(f"{name!r} is in Fortran order, expected C order")
         dtype = np.dtype(found["dtype"].decode())
         shape = tuple(int(word) for word in found["shape"].split(b",") if word.strip())
         size = dtype.itemsize * math.prod(shape)
         if size != entry.file_size - 10 - length:
             raise ValueError(f"{name} has {entry.file_size - 10 - length} bytes, its header says {size}")
+        if any(side > ranges.SIDE.most for side in shape[1:]):
+            raise ValueError(f"{name!r} has the shape {shape}, expected sides of {ranges.SIDE.expected(0)}")
         array = np.empty(shape, dtype)
         fill(file, array.reshape(-1).view(np.uint8), name)
         ended(file, name)
