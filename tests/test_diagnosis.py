@@ -453,6 +453,26 @@ def test_more_threads_than_processors_are_a_warning(
     assert ("export OMP_NUM_THREADS=2" in finding.advice) == (state == "warning")
 
 
+@pytest.mark.skipif(not hasattr(os, "getloadavg"), reason="no load average here")
+@pytest.mark.parametrize(("busy", "state"), [(0.2, "ok"), (4.5, "warning")])
+def test_a_busy_machine_is_reported_with_what_threads_gain(
+    monkeypatch: pytest.MonkeyPatch, busy: float, state: str
+) -> None:
+    monkeypatch.setattr(machine, "use_threads", lambda: 2)
+    monkeypatch.setattr(machine, "available_processors", lambda: 2)
+    monkeypatch.setattr(machine, "speed_up", lambda threads: 0.9 * threads)
+    monkeypatch.setattr(os, "getloadavg", lambda: (busy, 0.0, 0.0))
+    (finding,) = look("load")
+    assert finding.state == state
+    assert f"on average {busy:.1f} processes" in finding.found
+    assert "2 threads compute 1.8 times as fast as one" in finding.found
+    assert bool(finding.advice) == (state == "warning")
+
+
+def test_the_speed_up_of_one_thread_is_about_one() -> None:
+    assert 0.2 < machine.speed_up(1) < 5
+
+
 @pytest.mark.parametrize(
     ("memory", "state", "words"),
     [

@@ -31,6 +31,7 @@ from ddpm_cli.errors import ModelError, NumericsError, UsageError
 from ddpm_cli.networks.layers import Convolution
 from ddpm_cli.runs import Run, pictures
 from ddpm_cli.runs import run as run_module
+from ddpm_cli.training import learning_rate
 
 NOISE = np.random.default_rng(3)
 RECIPE = TrainConfig(batch_size=4, warmup=2, ema=0.3, seed=5)  # three steps an epoch of the twelve photos
@@ -391,34 +392,107 @@ def test_resuming_a_finished_run_as_it_is_changes_no_file_of_weights(photos: str
     assert before == (run.model_path.read_bytes(), run.state_path.read_bytes(), lines(run.folder))
 
 
-def test_minutes_become_the_steps_that_fit_and_stay_them(
-    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run, Callable[[int], float]], None]:
+    """Makes the time that a run sees a function of its step."""
+
+    def set_clock(run: Run, seconds: Callable[[int], float]) -> None:
+        now = SimpleNamespace(perf_counter=lambda: seconds(run.state.step), strftime=time.strftime)
+        monkeypatch.setattr(runs.run, "time", now)
+
+    return set_clock
+
+
+def test_a_budget_of_minutes_becomes_the_steps_that_fit(photos: str, tmp_path: Path, clock: Any) -> None:
     run = prepared(tmp_path / "run", recipe(photos, budget=Budget(minutes=0.25)))
-    # A step takes half a second, all else nothing.
-    clock = SimpleNamespace(perf_counter=lambda: 0.5 * run.state.step, strftime=time.strftime)
-    monkeypatch.setattr(runs.run, "time", clock)
+    clock(run, lambda step: 0.5 * step)
     finish(run, stop_at=9)
     steps = run.state.steps
     assert steps is not None
     assert 0.9 * 30 <= steps <= 30
     run = resumed(run.folder)
     assert run.state.steps == steps
-    assert finish(run).state.step == steps
-    assert checkpoint.read_info(run.model_path).training["steps"] == steps
+    clock(run, lambda step: 0.5 * step)
+    assert 0.9 * 30 <= finish(run).state.step <= 30
+    assert checkpoint.read_info(run.model_path).training["steps"] == run.state.step
 
 
-def test_other_minutes_count_from_now_and_are_steps_at_once(
-    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("later", [0.1, 0.5, 2.0])
+def test_a_run_whose_speed_changes_ends_on_time_and_its_rate_falls_to_0_without_a_jump(
+    photos: str, tmp_path: Path, clock: Any, later: float
 ) -> None:
-    """By the speed that the run had, so that the rate of learning never waits at its peak."""
+    """A third of the minute passes at one speed, the rest at another: 0.5 s a step, then `later`."""
+    run = prepared(tmp_path / "run", recipe(photos, budget=Budget(minutes=1), save_every=100))
+    clock(run, lambda step: 0.5 * min(step, 40) + later * max(step - 40, 0))
+    finish(run)
+    step = run.state.step
+    seconds = 0.5 * 40 + later * (step - 40)
+    assert 0.9 * 60 <= seconds <= 60
+    rates = [learning_rate(k, None, RECIPE, [r for r in run.state.revisions if r.step <= k]) for k in range(2, step)]
+    assert (len(run.state.revisions) > 3) == (later != 0.5)
+    assert rates == sorted(rates, reverse=True)
+    written = {line["step"]: line["lr"] for line in lines(run.folder)}
+    assert all(rates[k - 3] == lr for k, lr in written.items() if k > 10)  # the rate of step k is that of index k - 1
+    # The last step is one of those left, so its rate is one part of them.
+    assert min(rates) == pytest.approx(run.state.revisions[-1].top / (step - run.state.revisions[-1].top_step))
+
+
+def test_revisions_are_saved_and_a_resumed_run_continues_at_the_same_rate(
+    photos: str, tmp_path: Path, clock: Any
+) -> None:
+    run = prepared(tmp_path / "run", recipe(photos, budget=Budget(minutes=1)))
+    clock(run, lambda step: 0.5 * step)
+    finish(run, stop_at=50)
+    before = learning_rate(50, run.state.steps, RECIPE, run.state.revisions)
+    again = resumed(tmp_path / "run")
+    assert again.state.revisions == run.state.revisions
+    clock(again, lambda step: 2.0 * step)
+    finish(again)
+    first = next(line for line in lines(tmp_path / "run") if line["step"] > 50)
+    assert before - 3 * before / 60 < first["lr"] <= before
+    assert len(again.state.revisions) > len(run.state.revisions)
+    assert again.state.step < run.state.steps  # the machine is slower than it was
+
+
+def test_other_minutes_count_from_now_by_the_speed_that_the_run_had(photos: str, tmp_path: Path, clock: Any) -> None:
+    """A finished run, whose rate is 0, rises to that of a run planned for both, and falls to 0 again."""
     run = prepared(tmp_path / "run", recipe(photos, budget=Budget(minutes=0.25)))
-    clock = SimpleNamespace(perf_counter=lambda: 0.5 * run.state.step, strftime=time.strftime)
-    monkeypatch.setattr(runs.run, "time", clock)
+    clock(run, lambda step: 0.5 * step)
     done = finish(run).state.step
     run = resumed(tmp_path / "run", budget=Budget(minutes=0.5))
     assert run.state.steps is not None
     assert 0.9 * 60 <= run.state.steps - done <= 60
+    assert learning_rate(done, None, RECIPE, run.state.revisions) == pytest.approx(0, abs=RECIPE.lr / done)
+    clock(run, lambda step: 0.5 * step)
+    assert 0.9 * 60 <= finish(run).state.step - done <= 60
+    rates = [line["lr"] for line in lines(tmp_path / "run") if line["step"] > done]
+    assert max(rates) > RECIPE.lr / 2
+    assert rates[-1] < RECIPE.lr / 20
+
+
+def test_the_number_of_threads_is_recorded_and_repeated(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    torch.set_num_threads(8)
+    folder = tmp_path / "run"
+    run = Run(folder, recipe(photos), torch.device("cpu"), threads=2)
+    run.prepare()
+    finish(run, stop_at=2)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(8)
+    again = resumed(folder)  # where three would be chosen
+    assert torch.get_num_threads() == again.thread_count == 2
+    finish(again, stop_at=4)
+    said: list[str] = []
+    other = Run(folder, runs.load_config(folder), torch.device("cpu"), threads=1, say=said.append)
+    other.prepare()
+    other.restore()
+    finish(other)
+    assert "threads: 1 from step 4 on, 2 before" in said
+    assert {line["step"]: line["threads"] for line in lines(folder)} == {3: 2, 6: 1, 7: 1}
+    about, _ = checkpoint.read_header(folder / "state.safetensors")
+    assert about["threads"] == [[0, 2], [4, 1]]
 
 
 def test_images_that_were_left_out_are_listed(photos: str, tmp_path: Path) -> None:
@@ -739,7 +813,7 @@ def test_a_state_of_a_model_with_infinite_parameters_is_refused(photos: str, tmp
     number = str(checkpoint.read_header(state)[0]["model"]["parameters"]).encode()
     state.write_bytes(content.replace(b": " + number, b": " + b"1e999".rjust(len(number)), 1))
     assert state.stat().st_size == len(content)
-    with pytest.raises(ModelError, match="does not say which model"):
+    with pytest.raises(ModelError, match="1e999 is beyond the range"):
         resumed(state.parent)
 
 

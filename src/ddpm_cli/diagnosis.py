@@ -446,6 +446,26 @@ def _threads() -> Iterator[Finding]:
         yield Finding("threads", "ok", found)
 
 
+def _load() -> Iterator[Finding]:
+    """How busy the processors are, and what threads gain on them now."""
+    from ddpm_cli import machine
+
+    if not hasattr(os, "getloadavg"):
+        return
+    threads, processors, busy = machine.use_threads(), machine.available_processors(), os.getloadavg()[0]
+    found = f"on average {busy:.1f} processes computed during the last minute, on {processors} processors"
+    if threads > 1:
+        found += f"; {threads} threads compute {machine.speed_up(threads):.1f} times as fast as one now"
+    if busy > BUSY * processors:
+        advice = "Close other programs, or expect training and sampling to take longer; ps aux --sort=-%cpu lists them."
+        yield Finding("load", "warning", found, advice)
+    else:
+        yield Finding("load", "ok", found)
+
+
+BUSY = 0.5  # processes per processor from which on other work is noticed
+
+
 def _memory() -> Iterator[Finding]:
     from ddpm_cli import machine
 
@@ -634,6 +654,7 @@ CHECKS: dict[str, Check] = {
     "device": Check(_device, "torch"),
     "precision": Check(_precision, "torch"),
     "threads": Check(_threads, "torch"),
+    "load": Check(_load, "torch"),
     "memory": Check(_memory, "torch"),
     "compiler": Check(_compiler, "torch"),
     "environment": Check(_environment, "here"),

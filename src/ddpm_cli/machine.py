@@ -184,6 +184,26 @@ def use_threads(wanted: int | None = None) -> int:
     return torch.get_num_threads()
 
 
+def speed_up(threads: int) -> float:
+    """How many times as fast as one thread a number of threads multiply two matrices now, at the best of a few
+    tries."""
+    matrix = torch.ones(1024, 1024)
+
+    def seconds(count: int) -> float:
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        begun = time.perf_counter()
+        matrix @ matrix
+        torch.set_num_threads(before)
+        return time.perf_counter() - begun
+
+    tries = [(seconds(1), seconds(threads)) for _ in range(SPEED_UP_TRIES)]
+    return min(one for one, _ in tries) / min(several for _, several in tries)
+
+
+SPEED_UP_TRIES = 5  # a few hundredths of a second each
+
+
 @contextlib.contextmanager
 def single_thread() -> Iterator[None]:
     """Compute on one thread while the block runs: the sums of several threads are rounded otherwise than those of

@@ -146,4 +146,5 @@ GAMMA = Range(0, 1_000_000, whole=False, above=True)
 CLIP = Range(0, 1_000_000, whole=False)
 TRAINED = Range(1, COUNT)  # steps or epochs
 EVERY = Range(0, COUNT)  # steps or epochs between two events; 0: none
+THREADS = Range(1, 4096)
 MINUTES = Range(0, 10_000_000, whole=False, above=True, unit="minutes")  # nineteen years

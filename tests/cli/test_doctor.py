@@ -208,7 +208,7 @@ def test_verify_resume_itself(process: Any, tmp_path: Path, home: Path) -> None:
 # --- as a whole -----------------------------------------------------------------------------------------------------
 
 
-MACHINE = {"device", "memory", "disk", "threads"}  # what is no fault of the installation
+MACHINE = {"device", "load", "memory", "disk", "threads"}  # what is no fault of the installation
 
 
 def test_this_installation(process: Any, monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:

@@ -233,6 +233,18 @@ def test_a_dry_run_of_the_reports_budget_tells_23450_steps_and_writes_nothing(
     assert {path.name for path in home.iterdir()} <= {"cache"}
 
 
+def test_the_number_of_threads_is_chosen_reported_and_kept_when_resumed(ddpm: Any, quick: tuple[str, ...]) -> None:
+    run = ddpm(*quick, "--steps", 2, "--threads", 1, "--json").done().json
+    assert (run["threads"], run["precision"]) == (1, "float32")
+    again = ddpm("train", "--resume", run["run"], "--steps", 3, "--threads", 2, "--json").done().json
+    assert again["threads"] == 2
+    assert ddpm("train", "--resume", run["run"], "--steps", 4, "--json").done().json["threads"] == 2
+    assert "threads: 2 from step 2 on, 1 before" in (Path(run["run"]) / "train.log").read_text(encoding="utf-8")
+    ddpm(*quick, "--steps", 1, "--threads", "auto", "--dry-run").done()
+    for wrong in ("0", "many", "1.5"):
+        ddpm(*quick, "--threads", wrong).refused(2, f"--threads is '{wrong}'" if wrong == "many" else "--threads is")
+
+
 def test_a_dry_run_of_minutes_tells_steps_too(
     ddpm: Any, quick: tuple[str, ...], written: Callable[[], set[str]]
 ) -> None:

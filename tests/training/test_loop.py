@@ -5,15 +5,24 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from ddpm_cli.config import NetworkConfig, ReportUNetConfig, ScheduleConfig, TrainConfig, UNetConfig, network_for
+from ddpm_cli.config import (
+    Decay,
+    NetworkConfig,
+    ReportUNetConfig,
+    ScheduleConfig,
+    TrainConfig,
+    UNetConfig,
+    network_for,
+)
 from ddpm_cli.denoiser import Denoiser
 from ddpm_cli.forward import q_sample
 from ddpm_cli.networks import build
 from ddpm_cli.schedule import Schedule
-from ddpm_cli.training import Batches, StepReport, TrainState, learning_rate, train
+from ddpm_cli.training import Batches, Revision, StepReport, TrainState, extended, learning_rate, revised, train
 from ddpm_cli.training.batches import Batch
 
 SHAPE = (1, 8, 8)
@@ -89,6 +98,61 @@ def test_a_short_run_warms_up_over_a_tenth_of_itself() -> None:
     rates = [learning_rate(step, 50, TrainConfig(lr=0.01, warmup=200)) for step in range(50)]
     assert rates.index(max(rates)) == 5
     assert max(rates) == pytest.approx(0.01)
+
+
+def rates(revisions: list[Revision], config: TrainConfig) -> list[float]:
+    return [learning_rate(step, None, config, revisions) for step in range(revisions[-1].step, revisions[-1].last + 1)]
+
+
+def test_after_a_revision_the_rate_falls_in_a_line_from_its_present_value_to_0_at_the_new_end() -> None:
+    config = TrainConfig(lr=0.01, warmup=4, decay="linear")
+    one = revised(10, 110, 60.0, None, config, ())
+    assert one == Revision(10, 0.01, 110, 10, 0.01, 60.0)
+    assert rates([one], config) == pytest.approx(np.linspace(0.01, 0, 101))
+    two = revised(60, 80, 360.0, 110, config, [one])  # the machine became slower
+    assert two.rate == learning_rate(60, None, config, [one]) == pytest.approx(0.005)
+    assert rates([one, two], config) == pytest.approx(np.linspace(0.005, 0, 21))
+    three = revised(70, 170, 420.0, 80, config, [one, two])  # and faster again
+    assert rates([one, two, three], config) == pytest.approx(np.linspace(0.0025, 0, 101))
+    assert learning_rate(80, None, config, [revised(80, 80, 500.0, 170, config, [one])]) == 0  # the time is over
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])
+def test_no_revision_makes_the_rate_jump(decay: Decay) -> None:
+    """Between neighbouring steps it changes by no more than the steepest of its lines allows."""
+    config, draw = TrainConfig(lr=0.01, warmup=20, decay=decay), np.random.default_rng(0)
+    for _ in range(50):
+        revisions: list[Revision] = []
+        steps, rates, last = None, [], 10**9
+        for step in range(300):
+            if step > 2 and draw.random() < 0.1:
+                last = step + int(draw.integers(100, 400))
+                revisions.append(revised(step, last, float(step), steps, config, revisions))
+                steps = last
+            rates.append(learning_rate(step, steps, config, revisions))
+        assert max(rates) <= 0.01 * (1 + 1e-12)
+        assert float(np.abs(np.diff(rates)).max()) <= 0.01 / 10 * (1 + 1e-9)  # a rise takes a tenth of 100 steps
+        assert 0.01 in [pytest.approx(rate) for rate in rates]
+
+
+def test_a_short_budget_of_minutes_reaches_the_peak_within_a_tenth_of_its_steps() -> None:
+    config = TrainConfig(lr=0.01, warmup=200)
+    one = revised(5, 35, 10.0, None, config, ())
+    found = rates([one], config)
+    assert found[0] == learning_rate(5, None, config)
+    assert found[3] == pytest.approx(0.01) == max(found)
+    assert found[-1] == 0
+
+
+def test_an_extended_budget_starts_at_the_present_rate_and_never_falls_from_nothing() -> None:
+    config = TrainConfig(lr=0.01, warmup=10)
+    finished = extended(100, 200, 60.0, 0.0, config)
+    found = rates([finished], config)
+    assert found[0] == 0
+    assert max(found) == found[10] == pytest.approx(learning_rate(100, 200, config))
+    assert found[-1] == 0
+    shorter = extended(50, 60, 60.0, 0.008, config)
+    assert rates([shorter], config) == pytest.approx(np.linspace(0.008, 0, 11))
 
 
 def test_while_the_budget_is_unknown_the_rate_only_rises() -> None:

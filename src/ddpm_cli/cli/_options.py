@@ -166,10 +166,18 @@ def given_as(context: Any, parameter: Any) -> str:
     return label_of(context, parameter) or str(max(parameter.opts, key=len))
 
 
-def number(allowed: ranges.Range, *names: str, help: str, metavar: str = "N") -> Any:  # noqa: A002  # as Typer calls it
-    """An option that takes a number inside a range."""
+def number(
+    allowed: ranges.Range,
+    *names: str,
+    help: str,  # noqa: A002  # as Typer calls it
+    metavar: str = "N",
+    auto: bool = False,
+) -> Any:
+    """An option that takes a number inside a range; `auto`: or the word auto, which is None."""
 
-    def parse(value: object) -> float:
+    def parse(value: object) -> float | None:
+        if auto and value == "auto":
+            return None
         try:
             return allowed.read(value)
         except ValueError as error:

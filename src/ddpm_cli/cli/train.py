@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 LABEL = 40  # letters of the data's name in that of a run
 LONG = 3600.0  # seconds after which a run is announced as long
 # What --resume may be combined with; everything else is in the run.
-RESUMABLE = {"resume", "epochs", "steps", "minutes", "device", "compiling", "data_dir", "offline", "dry_run"}
-RESUMABLE |= {"json", "quiet", "verbose", "config"}
+RESUMABLE = {"resume", "epochs", "steps", "minutes", "device", "compiling", "threads", "data_dir", "offline"}
+RESUMABLE |= {"dry_run", "json", "quiet", "verbose", "config"}
 
 
 def train(
@@ -144,6 +144,16 @@ def train(
         Compiling,
         typer.Option("--compile", help="Compile the network; auto: in long runs, if a short trial shows that it pays."),
     ] = "auto",
+    threads: Annotated[
+        int | None,
+        o.number(
+            ranges.THREADS,
+            metavar="N|auto",
+            auto=True,
+            help="CPU threads that train. auto: one per available processor; a resumed run uses as many as before.  "
+            "[default: auto]",
+        ),
+    ] = None,
     seed: o.Seed = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the run.  [default: data set, preset and time]")
@@ -155,7 +165,8 @@ def train(
     resume: Annotated[
         str | None,
         typer.Option(
-            metavar="RUN|latest", help="Go on with a run; only budget, --device, --compile may change.  [default: none]"
+            metavar="RUN|latest",
+            help="Resume a run. Only the budget, --device, --compile and --threads may change.  [default: none]",
         ),
     ] = None,
     dry_run: Annotated[
@@ -205,7 +216,7 @@ def train(
         )
         folder = _new_folder(chosen, name, output)
     try:
-        run = _prepared(folder, chosen, device, compiling, offline, data_dir, out)
+        run = _prepared(folder, chosen, device, compiling, offline, data_dir, threads, out)
     except DataError as error:
         moved = f"If the images were moved, write where to into {quote(str(folder / 'config.json'))}, as dataset."
         raise DataError(error.message, moved if resume is not None else error.hint) from error
@@ -236,7 +247,7 @@ def _refuse_others(context: typer.Context) -> None:
         if parameter.name and o.is_typed(context, parameter.name) and parameter.name not in RESUMABLE:
             raise UsageError(
                 f"{parameter.opts[0]} cannot change when a run is resumed",
-                "Only the budget, --device and --compile can; start a new run for anything else.",
+                "Only the budget, --device, --compile and --threads can; start a new run for anything else.",
             )
 
 
@@ -288,6 +299,7 @@ def _prepared(
     compiling: Compiling,
     offline: bool,
     data_dir: Path | None,
+    threads: int | None,
     out: Output,
 ) -> "Run":
     import torch
@@ -296,7 +308,7 @@ def _prepared(
     from ddpm_cli.runs import Run
 
     chosen = machine.choose_device(device)
-    run = Run(folder, config, chosen, offline, compiling, data_dir, say=out.note, report=out.routine)
+    run = Run(folder, config, chosen, offline, compiling, data_dir, threads, say=out.note, report=out.routine)
     with out.progress("reading", "bytes") as live:
         run.progress = lambda done, total: live.update(done, total, "")
         run.prepare()
@@ -308,8 +320,12 @@ def _prepared(
         f"{run.data.name}: {len(run.data.images):,} images of {'x'.join(map(str, about.shape))}; network "
         f"{run.config.preset}: {about.parameters:,} parameters, {about.flops / 1e9:.3g} GFLOP an image, {kind}"
     )
-    out.detail(f"torch {torch.__version__}, {torch.get_num_threads()} threads, recipe {run.config.train}")
-    out.note(f"on {chosen} in {run.config.precision}, seed {run.config.train.seed}")
+    out.detail(f"torch {torch.__version__}, recipe {run.config.train}")
+    count = torch.get_num_threads()
+    out.note(
+        f"device {chosen}, precision {run.config.precision}, {count} thread{'s'[: count > 1]}, "
+        f"seed {run.config.train.seed}"
+    )
     images, size = len(run.data.images), run.config.train.batch_size
     if size > images:
         out.note(
@@ -374,6 +390,8 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
         "skipped": run.skipped,
         "seconds": time.perf_counter() - begun,
         "images_per_second": run.images_per_second,
+        "precision": run.config.precision,
+        "threads": run.thread_count,
     }
     out.document(values, "interrupted" if caught else "done")
     if run.skipped:

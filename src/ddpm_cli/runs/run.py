@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,13 +43,28 @@ from ddpm_cli.runs.saves import Position
 from ddpm_cli.sampling import DiffusionModel
 from ddpm_cli.sampling.model import evaluation_mode
 from ddpm_cli.schedule import Schedule
-from ddpm_cli.training import Batches, Length, StepReport, TrainState, pays, seconds_a_step, train
+from ddpm_cli.training import (
+    Batches,
+    Length,
+    Revision,
+    StepReport,
+    TrainState,
+    extended,
+    learning_rate,
+    pays,
+    revised,
+    seconds_a_step,
+    train,
+)
 
 BESIDE = 10_000  # training images that samples are judged beside
 VALIDATION, DISTANCE = "validation", "frechet"  # names of scores, in metrics and models
 EVERY = 10  # steps between two looks at the loss; looking waits for the device
 BROKEN = 20  # skipped steps in a row after which a run gives up
-CALIBRATION = 0.05  # share of a budget in minutes after which the speed counts as known
+FIRST_ESTIMATE = 0.01  # share of a budget in minutes after which its steps are estimated
+REVISION = 0.02  # share of a budget in minutes between two estimates of its steps
+MARKS = 5  # estimates over which the speed is measured for the next one: pictures and saves come in bursts
+TOLD = 0.1  # share of the steps left by which an estimate must differ from the one in train.log to be logged too
 SAMPLES = 64  # in a grid; a quarter of it where a CPU would take longer for them than for many steps
 LARGE = 1e9  # FLOP of a network
 LONGEST = 40  # letters of the data's name in the title of a plot
@@ -97,6 +112,7 @@ class Run:
         offline: never ask the network for data.
         compiling: whether to compile the network; auto: where it pays, and a run that goes on does as before.
         data_dir: where to look for data first.
+        threads: that compute; None: one per available processor, or as many as the resumed run recorded.
         say: takes sentences for the user; they are written to train.log too.
         report: takes the line an epoch.
         progress: takes bytes done and in all while data are fetched or read.
@@ -113,6 +129,7 @@ class Run:
     offline: bool = False
     compiling: Compiling = "auto"
     data_dir: Path | None = None
+    threads: int | None = None
     say: Callable[[str], None] = lambda _: None
     report: Callable[[str], None] = lambda _: None
     progress: Callable[[int, int], None] = lambda _done, _all: None
@@ -128,6 +145,11 @@ class Run:
     _unwritten: list[str] = field(default_factory=list)  # lines for train.log, before the run has a config
     _seconds: float = 0.0  # trained before this process began
     _begun: float | None = None  # when training did, by the clock
+    _minutes_from: float = 0.0  # seconds trained when the present budget of minutes began
+    # Step and seconds trained at the last estimates of the steps that a budget of minutes allows.
+    _marks: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=MARKS))
+    _told_steps: int | None = None  # the estimate of the last step in train.log
+    _thread_changes: tuple[tuple[int, int], ...] = ()  # step, threads from then on
     _data_id: str | None = None  # the fingerprint of the data, once it was asked for
     _failed: bool = False  # whether the numbers broke, so that the state is the end of the run
 
@@ -139,7 +161,7 @@ class Run:
         """
         c = self.config
         torch_environment.make_cache()  # its first pass through a network looks for it
-        machine.use_threads()
+        self._thread_changes = ((0, machine.use_threads(self.threads)),)
         dtype = machine.choose_precision(c.precision, self.device, training=True)
         self.data: ImageSet = self._load("train", c.limit, self.offline, self.say)
         if c.conditional and not self.data.classes:
@@ -233,6 +255,11 @@ class Run:
         self.judge = judging.Judge(self.data.name, self.data.spread(min(BESIDE, len(self.data.images))))
 
     @property
+    def thread_count(self) -> int:
+        """Threads that train."""
+        return self._thread_changes[-1][1]
+
+    @property
     def model_path(self) -> Path:
         return self.folder / paths.MODEL
 
@@ -301,6 +328,7 @@ class Run:
         return (
             f"training {self.data.name}, {len(self.data.images):,} images, preset {c.preset} of "
             f"{self.info.parameters:,} parameters, on {self.device} in {c.precision}{''.join(f', {w}' for w in ways)}, "
+            f"{self.thread_count} threads, "
             f"seed {c.train.seed}, ddpm {__version__}, torch {torch.__version__}"
         )
 
@@ -321,11 +349,9 @@ class Run:
         return time.perf_counter() - self._saved > 60 * self.config.save_every
 
     def _is_slow(self) -> bool:
-        """Whether a step takes so much of a budget in minutes that its speed is to be known soon."""
+        """Whether a step takes so much of a budget in minutes that its speed must be known soon."""
         minutes = self.config.budget.minutes
-        if self.state.steps is not None or minutes is None:
-            return False
-        return time.perf_counter() - self._looked > CALIBRATION * 60 * minutes
+        return minutes is not None and time.perf_counter() - self._looked > REVISION * 60 * minutes
 
     def _look(self, report: StepReport, losses: list[Tensor], stopping: bool) -> Progress:
         """What is done every few steps: read the losses, note them, save, and at an epoch's end validate and draw."""
@@ -334,14 +360,14 @@ class Run:
         self._speeds.append(len(losses) * self.config.train.batch_size / (now - self._looked))
         self._waiting += found
         loss, step = statistics.fmean(self._waiting), report.step
+        if self.config.budget.minutes is not None and not stopping:
+            self._revise(step, self._trained(now))
         at_end, epoch_ends = step == self.state.steps, step % self.batches.steps_per_epoch == 0
         every = self.config.save_steps
         saves_now = at_end or stopping or self._is_late() or (every is not None and step % every == 0)
         self._check(report, found[-1], saves_now)
         if self._is_due(step):
             self._note(report, loss, self._score(step) if at_end or epoch_ends else {})
-        if self.state.steps is None:
-            self._freeze(step, self._trained(now))
         if saves_now:
             self.save()
             self._saved = time.perf_counter()
@@ -401,6 +427,7 @@ class Run:
             "lr": report.lr,
             "images_per_second": self._speeds[-1],
             "skipped": int(report.skipped),
+            "threads": self.thread_count,
         }
         records.append(self.metrics_path, line | scores)
         self._waiting = []
@@ -440,18 +467,45 @@ class Run:
             return None
         return (self.state.steps - self.state.step) * self.config.train.batch_size / self.images_per_second
 
-    def _freeze(self, step: int, seconds: float) -> None:
-        """Turn a budget of minutes into one of steps, once the speed is known or the warm-up ends."""
-        assert self.config.budget.minutes is not None
-        calibrated = seconds > CALIBRATION * 60 * self.config.budget.minutes
-        if len(self._speeds) > 1 and (calibrated or step >= self.config.train.warmup):
-            self._freeze_at(step, seconds, self.images_per_second)
-            self._log(f"{self.config.budget.minutes:g} minutes are {self.state.steps:,} steps here")
+    def _revise(self, step: int, seconds: float) -> None:
+        """Estimate anew how many steps a budget of minutes allows.
 
-    def _freeze_at(self, step: int, seconds: float, images_per_second: float) -> None:
+        Args:
+            step: steps done.
+            seconds: trained so far.
+        """
         assert self.config.budget.minutes is not None
-        left = RESERVE * 60 * self.config.budget.minutes - seconds
-        self.state.steps = step + max(1, round(left * images_per_second / self.config.train.batch_size))
+        state, budget = self.state, 60 * self.config.budget.minutes
+        if step == state.steps:
+            return
+        marks, spent = self._marks, seconds - self._minutes_from
+        left = RESERVE * budget - spent
+        if left > 0:
+            if not marks:
+                if len(self._speeds) < 2 or spent < FIRST_ESTIMATE * budget:
+                    return  # the first steps are slower than the others
+                speed = self.images_per_second / self.config.train.batch_size
+            elif seconds - marks[-1][1] < REVISION * budget:
+                return
+            else:
+                speed = (step - marks[0][0]) / max(seconds - marks[0][1], 1e-9)
+            marks.append((step, seconds))
+        last = step if left <= 0 else step + max(1, round(left * speed))
+        if last != state.steps:
+            self._adopt(revised(step, last, seconds, state.steps, self.config.train, state.revisions))
+
+    def _adopt(self, revision: Revision) -> None:
+        """Continue with another estimate of the last step, and log it if it differs much from the one logged before."""
+        self.state.revisions, self.state.steps = (*self.state.revisions, revision), revision.last
+        if self._told_steps is None:
+            self._log(f"{self.config.budget.minutes:g} minutes allow {revision.last:,} steps on this machine")
+        elif abs(revision.last - self._told_steps) > TOLD * max(self._told_steps - revision.step, EVERY):
+            self._write_log(
+                f"the speed has changed: the run ends at step {revision.last:,} instead of {self._told_steps:,}"
+            )
+        else:
+            return
+        self._told_steps = revision.last
 
     def _score(self, step: int) -> dict[str, float]:
         """Validation loss and Fréchet distance of the weights to draw with, where it is time for them; remembers the
@@ -496,6 +550,9 @@ class Run:
             images_per_second=records.finite(self.images_per_second),
             data=self._fingerprint(),
             validated_on=self.validated_on,
+            minutes_from=self._minutes_from,
+            revisions=self.state.revisions,
+            threads=self._thread_changes,
             compiled=self.compiled,
             winograd=bool(self.winograd),
         )
@@ -578,16 +635,36 @@ class Run:
         self.state.step = position.step
         self.state.skipped.fill_(position.skipped)
         self.state.broken.fill_(position.broken)
-        self._seconds = position.seconds
+        self._seconds, self._minutes_from = position.seconds, self._minutes_from or position.minutes_from
+        self._take_threads(position)
         self.compiled, self.winograd = position.compiled, position.winograd
         networks.use_winograd(self.state.denoiser.network, position.winograd)
 
+    def _take_threads(self, position: Position) -> None:
+        """Compute with as many threads as the run recorded, unless others were asked for now."""
+        recorded = tuple((step, count) for step, count in position.threads)
+        if not recorded:
+            return
+        if self.threads is None:
+            machine.use_threads(recorded[-1][1])
+        before, now = recorded[-1][1], self.thread_count if self.threads is not None else recorded[-1][1]
+        self._thread_changes = recorded if now == before else (*recorded, (position.step, now))
+        if now != before:
+            self._log(f"threads: {now} from step {position.step:,} on, {before} before")
+
     def _choose_budget(self, position: Position, saved: RunConfig) -> None:
         if self.config.budget.minutes is not None:  # else its steps are known already
+            before = tuple(map(_revision, position.revisions))
             if saved.budget == self.config.budget:
-                self.state.steps = position.steps  # minutes that became steps stay these steps
-            elif position.images_per_second:
-                self._freeze_at(position.step, 0.0, position.images_per_second)  # other minutes count from now
+                self.state.steps, self.state.revisions = position.steps, before
+                self._told_steps = position.steps
+            elif position.images_per_second:  # other minutes count from now
+                self._minutes_from = position.seconds
+                left = RESERVE * 60 * self.config.budget.minutes * position.images_per_second
+                last = position.step + max(1, round(left / self.config.train.batch_size))
+                present = learning_rate(position.step, position.steps, self.config.train, before)
+                start = extended(position.step, last, position.seconds, present, self.config.train)
+                self.state.steps, self.state.revisions, self._told_steps = last, (*before, start), last
         if self.state.steps is not None and position.step > self.state.steps:
             raise UsageError(
                 f"the run is already at step {position.step:,}, beyond the {self.state.steps:,} asked for",
@@ -657,8 +734,16 @@ class Run:
         weights = {name: value.clone() for name, value in self.state.best_weights.items()}
         denoiser.network.load_state_dict(weights, assign=True)
         ready = evaluation_mode(denoiser, self.device, torch.float32)
-        about, at_once = self.info, inner_batch(self.info.flops, self.device)
-        return DiffusionModel(ready, self.schedule, about.shape, about.classes, about.sampler, inner_batch=at_once)
+        about = self.info
+        return DiffusionModel(
+            ready,
+            self.schedule,
+            about.shape,
+            about.classes,
+            about.sampler,
+            inner_batch=inner_batch(about.flops, self.device),
+            threads=self.thread_count,
+        )
 
     def _draw_loss(self) -> None:
         recipe = self.config.train
@@ -671,3 +756,9 @@ class Run:
                 files.write_bytes(self.folder / paths.LOSS, picture)
         except (DdpmError, OSError, ValueError, LookupError, TypeError, ImportError) as error:
             self._log(f"no loss curve: {error}")
+
+
+def _revision(saved: Sequence[float]) -> Revision:
+    """A revision from the numbers of a saved state."""
+    step, rate, last, top_step, top, seconds = saved
+    return Revision(int(step), rate, int(last), int(top_step), top, seconds)

@@ -15,11 +15,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ddpm_cli import checkpoint, config, files, library
+from ddpm_cli import checkpoint, config, files, library, ranges
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.config import RunConfig
 from ddpm_cli.errors import DdpmError, ModelError, NumericsError, UsageError
 from ddpm_cli.paths import BEST, CONFIG, EARLIER, MODEL, STATE
+from ddpm_cli.training import Revision
 
 # What a config may say otherwise than the state: how long and how often, and what the fingerprint of the data covers.
 FREE = {"budget", "dataset", "limit", "image_size", "on_bad_image"}
@@ -40,6 +41,9 @@ class Position:
         images_per_second: median; None: not known.
         data: :meth:`~ddpm_cli.data.ImageSet.fingerprint` of the images; empty where an early version did not say.
         validated_on: what the validation loss is of.
+        minutes_from: seconds trained when the present budget of minutes began.
+        revisions: estimates of `steps` in a budget of minutes, see :class:`~ddpm_cli.training.Revision`.
+        threads: (step, threads) of each change of the number of threads, which changes how sums are rounded.
         compiled: whether the network was compiled, which rounds otherwise.
         winograd: whether it convolves by Winograd's method, which does too.
     """
@@ -53,13 +57,18 @@ class Position:
     images_per_second: float | None = None
     data: str = ""
     validated_on: str = ""
+    minutes_from: float = 0.0
+    revisions: tuple[tuple[float, ...], ...] = ()
+    threads: tuple[tuple[int, ...], ...] = ()
     compiled: bool = False
     winograd: bool = False
 
     def __post_init__(self) -> None:
         fine = 0 <= self.step <= (self.step if self.steps is None else self.steps)
         counted = 0 <= min(self.skipped, self.broken) <= max(self.skipped, self.broken) <= min(self.step, 2**31 - 1)
-        if not fine or not counted or self.seconds < 0:
+        threads = all(len(each) == 2 and 1 <= each[1] <= ranges.THREADS.most for each in self.threads)
+        revised = all(len(each) == len(Revision._fields) and min(each) >= 0 for each in self.revisions)
+        if not fine or not counted or self.seconds < 0 or not threads or not revised:
             raise UsageError(f"step {self.step} of {self.steps} is no place in a run")
 
 

@@ -1,6 +1,5 @@
 """The training loop: a generator of step reports that touches no file and no clock."""
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from ddpm_cli import machine
 from ddpm_cli.config import TrainConfig
 from ddpm_cli.training.batches import Batch, Batches
+from ddpm_cli.training.rate import learning_rate
 from ddpm_cli.training.state import TrainState
 
 
@@ -31,21 +31,6 @@ class StepReport(NamedTuple):
     lr: float
     broken: Tensor
     skipped: Tensor
-
-
-def learning_rate(step: int, steps: int | None, config: TrainConfig) -> float:
-    """The learning rate of a step (0 the first): a linear rise over the warm-up, then a fall to 0 at the end.
-
-    A function of the step and the budget alone. While the budget is unknown the rate stays on its rise or peak.
-    """
-    # A short run warms up over a tenth of itself at most.
-    warmup = min(config.warmup, steps // 10) if steps else config.warmup
-    if step < warmup:
-        return config.lr * (step + 1) / (warmup + 1)
-    if steps is None or config.decay == "constant":
-        return config.lr
-    left = max(steps - step, 0) / max(steps - warmup, 1)
-    return config.lr * (left if config.decay == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
 
 def _rescaled(scale: Tensor, finite: Tensor) -> Tensor:
@@ -108,7 +93,7 @@ def train(state: TrainState, batches: Batches, config: TrainConfig) -> Iterator[
     device = parameters[0].device
     on_graphs = device.type == "cuda" and state.denoiser.network._compiled_call_impl is not None
     while state.steps is None or state.step < state.steps:
-        lr = learning_rate(state.step, state.steps, config)
+        lr = learning_rate(state.step, state.steps, config, state.revisions)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         batch = batches(state.step)

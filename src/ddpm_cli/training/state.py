@@ -13,6 +13,7 @@ from ddpm_cli import torch_environment
 from ddpm_cli.config import TrainConfig
 from ddpm_cli.denoiser import Denoiser
 from ddpm_cli.training.ema import Average
+from ddpm_cli.training.rate import Revision
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam and AdamW
 
@@ -25,7 +26,8 @@ class TrainState:
         denoiser: what is trained, on its device.
         optimizer: over its parameters.
         average: the averaged weights, or None.
-        steps: the budget; None while it is still unknown, which must end within the warm-up.
+        steps: the budget; None while it is unknown.
+        revisions: estimates of `steps` in a budget of minutes, in order.
         step: steps done.
         broken: steps in a row that were skipped, () on the device.
         skipped: steps that were skipped in all, () on the device.
@@ -41,6 +43,7 @@ class TrainState:
     broken: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int32))
     skipped: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int32))
     scale: Tensor | None = None
+    revisions: tuple[Revision, ...] = ()
 
     @classmethod
     def fresh(cls, denoiser: Denoiser, config: TrainConfig, steps: int | None) -> "TrainState":
