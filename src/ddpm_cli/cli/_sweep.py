@@ -99,7 +99,7 @@ def sweep(wanted: Wanted, out: Output) -> None:
         checkpoint.set_sampler(found.path, best.contender.sampler)
         library.forget_evaluation(info.id)  # which was of images drawn otherwise
     about = {"number": number, "reference": against.about, **core.about(against), "stored": stored}
-    _tell(wanted, trials, info, core.floor(against, number), about, ready, out)
+    _tell(wanted, trials, found.name, info, core.floor(against, number), about, ready, out)
     if best is None:
         return
     out.note(f"best within {core.AFFORDABLE} evaluations: {_method(best)}, {best.distance.value:.4g}")
@@ -127,6 +127,7 @@ def _method(trial: "Trial") -> str:
 def _tell(
     wanted: Wanted,
     trials: "list[Trial]",
+    name: str,
     info: "Info",
     floor: float | None,
     about: dict[str, Any],
@@ -159,7 +160,7 @@ def _tell(
 
         front = [core.document(trial, info.schedule.timesteps) for trial in core.front(trials)]
         kind: Literal["png", "svg"] = "svg" if wanted.plot.suffix.lower() == ".svg" else "png"
-        files.write_bytes(wanted.plot, sweep_figure(each, front, floor, f"model {info.id[:12]}", kind))
+        files.write_bytes(wanted.plot, sweep_figure(each, front, floor, f"model {name} ({info.id[:12]})", kind))
     short = (HEAD, [_row(trial, exact=False) for trial in each])
     exact = (EXACT_HEAD, [_row(trial, exact=True) for trial in each])
     out.report(document, short, exact, wanted.output, {} if wanted.plot is None else {"plot": wanted.plot})

@@ -148,8 +148,8 @@ def evaluate(
         found = evaluation.evaluate(subject_taken, against, names, out.note, live.images, live.metrics)
     evaluation.remember(found, source.trained_on.name)  # before anything that could fail
     if plot is not None:
-        _draw(found, plot)
-    _tell(found, output, plot, out)
+        _draw(found, plot, source.name)
+    _tell(found, source.name, output, plot, out)
 
 
 def _check_sweep(context: typer.Context, sweep: bool, name: str | None) -> None:
@@ -177,6 +177,7 @@ class _Source(NamedTuple):
 
     Attributes:
         shape: of its images.
+        name: of the model; empty for images from files.
         trained_on: the data of its model; unknown for images from files.
         number: how many images.
         is_model: whether a model draws them.
@@ -184,6 +185,7 @@ class _Source(NamedTuple):
     """
 
     shape: Shape
+    name: str
     trained_on: "TrainingData"
     number: int
     is_model: bool
@@ -234,7 +236,7 @@ def _source(
 
         read = evaluation.from_files(_stdin() if name == "-" else name, number, out.note, on_bad_image or "stop")
         channels, height, width = read.images.shape[1:]
-        return _Source((channels, height, width), library.TrainingData(), len(read.images), False, lambda _: read)
+        return _Source((channels, height, width), "", library.TrainingData(), len(read.images), False, lambda _: read)
 
     found, info = named(name, out)
     config = info.sampler.changed(sampler, changes)
@@ -251,7 +253,7 @@ def _source(
 
         return drawing.ready(found.path, config, **{**how, "precision": "float32"}).model
 
-    return _Source(info.shape, library.training_data(found, info), number or NUMBER, True, take)
+    return _Source(info.shape, found.name, library.training_data(found, info), number or NUMBER, True, take)
 
 
 class _Stages(contextlib.ExitStack):
@@ -323,23 +325,24 @@ def _is_files(name: str) -> bool:
     return "/" in name or "\\" in name or all(found.name != name for found in library.known())
 
 
-def _draw(found: "Evaluation", path: Path) -> None:
+def _draw(found: "Evaluation", path: Path, name: str) -> None:
     from ddpm_cli.render.scores import scores_figure
 
     picture = scores_figure(
         found.metrics,
-        _title(found).replace("; ", "\n"),
+        _title(found, name).replace("; ", "\n"),
         "svg" if path.suffix.lower() == ".svg" else "png",
         found.pictures,
     )
     files.write_bytes(path, picture)
 
 
-def _title(found: "Evaluation") -> str:
-    """What was judged against what, in a line."""
+def _title(found: "Evaluation", name: str) -> str:
+    """What was evaluated against what, in a line; ``name`` is that of the model."""
     protocol = found.protocol
     if "model" in protocol:
-        how = f"model {protocol['model'][:12]}, {protocol['sampler']}, {protocol['evaluations']} network evaluations"
+        how = f"model {name} ({protocol['model'][:12]}), {protocol['sampler']}"
+        how += f", {protocol['evaluations']} network evaluations"
         how += f", guidance {protocol['guidance']:g}" if protocol["guidance"] != 1 else ""
     else:
         how = Path(protocol["images"]).name
@@ -348,11 +351,11 @@ def _title(found: "Evaluation") -> str:
     return f"{how}; real: {real['data']} {real['split']}"
 
 
-def _tell(found: "Evaluation", output: Path | None, plot: Path | None, out: Output) -> None:
+def _tell(found: "Evaluation", name: str, output: Path | None, plot: Path | None, out: Output) -> None:
     document = {"metrics": found.metrics, "protocol": found.protocol}
     short, exact = (HEAD, _rows(found, exact=False)), (EXACT_HEAD, _rows(found, exact=True))
     out.report(document, short, exact, output, {} if plot is None else {"plot": plot})
-    out.note(f"{_title(found)}, seed {found.protocol['reference']['seed']}")
+    out.note(f"{_title(found, name)}, seed {found.protocol['reference']['seed']}")
     if plot is not None:
         out.note(f"picture {plot}")
 

@@ -418,7 +418,8 @@ def _posterior(source: Source, name: str | None, at: str | None, where: str | No
     found = noising.moments(
         x_0, model.schedule, [m.t for m in marks], eps, lambda x_t, level: model.estimate(x_t, level, label), pixel
     )
-    figure = posterior_figure(x_0, found, pixel, f"The image is {pictures.name}, the model {about.pop('name')}.")
+    called = about.pop("name")
+    figure = posterior_figure(x_0, found, pixel, f"The image is {pictures.name}, the model {called}.", called)
     levels = [moment.told(pixel) for moment in found]
     return figure, {**pictures.source, **about, "pixel": pixel, "x_0": float(x_0[(0, *pixel)]), "levels": levels}
 

@@ -84,6 +84,7 @@ def _heat(axes: "Axes", flow: Flow, density: Array, paths: Array) -> None:
 
 
 ROWS = ("one step", "half the way at once")
+LONGEST = 12  # characters of the name of a model in the title, which the legend is next to
 CAPTION = (
     "The true posterior $q$ knows $x_0$. The model's $p_\\theta$ puts its own estimate $\\hat x_0$ in its place: the "
     "same variance, another mean.\n"
@@ -92,7 +93,9 @@ CAPTION = (
 )
 
 
-def posterior_figure(x_0: Array, moments: Sequence[Moment], pixel: tuple[int, int], source: str) -> bytes:
+def posterior_figure(
+    x_0: Array, moments: Sequence[Moment], pixel: tuple[int, int], source: str, model: str = ""
+) -> bytes:
     """The true posterior q(x_s | x_t, x_0) beside p_theta(x_s | x_t), for one pixel, as a PNG.
 
     A column per level t, with the noisy image and the model's estimate on top; a row for s = t - 1 and one for half the
@@ -103,10 +106,13 @@ def posterior_figure(x_0: Array, moments: Sequence[Moment], pixel: tuple[int, in
         moments: at least one.
         pixel: row and column of the pixel.
         source: which image and which model it is, a sentence.
+        model: its name, for the title, which shows as much of it as fits; may be empty.
     """
     with styled((max(9.2, 2.2 + 2.9 * len(moments)), 8.2), "png") as (figure, buffer):
-        title = f"One pixel: row {pixel[0]}, column {pixel[1]}"
-        figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="semibold", color=TEXT)
+        short = model if len(model) <= LONGEST else f"{model[: LONGEST - 3]}..."
+        what = f"Model {short}" if short else "One pixel"
+        title = f"{what}: row {pixel[0]}, column {pixel[1]}"
+        figure.suptitle(literal(title), x=0.012, ha="left", fontsize=11, fontweight="semibold", color=TEXT)
         figure.supxlabel(f"{CAPTION}\n{literal(source)}", x=0.012, ha="left", fontsize=10, color=TEXT)
         grid = figure.subplots(
             3,

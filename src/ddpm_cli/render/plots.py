@@ -241,7 +241,7 @@ def loss_curve(
         learning_rate: (K,) drawn in a slim second panel if given.
         validation: steps and losses on held-out data, drawn as points.
         steps_per_epoch: adds an axis in epochs on top.
-        title: a line above, of which as much is shown as fits; may be empty.
+        title: lines above, of which as much is shown as fits; may be empty.
     """
     x, y = np.asarray(steps, np.float64), np.asarray(loss, np.float64)
     seen = np.isfinite(y)
@@ -262,8 +262,8 @@ def loss_curve(
             main.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             main.yaxis.set_major_formatter("{x:g}")
             main.yaxis.set_minor_formatter("")
-        main.set(title=literal(title)[:WIDEST], ylabel="loss")
-        main.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
+        main.set(title=literal_lines(title), ylabel="loss")
+        figure.legend(loc="outside upper right", ncols=3)
         if learning_rate is not None:
             panels[1].plot(x, np.asarray(learning_rate, np.float64), color=COLOURS[2])
             panels[1].set(ylabel="learning\nrate", ylim=(0, None))
@@ -276,6 +276,13 @@ def loss_curve(
             top = main.secondary_xaxis("top", functions=both_ways)
             top.set_xlabel("epoch")
     return buffer.getvalue()
+
+
+def legend_above(axes: "Axes", columns: int) -> None:
+    """Put the legend of a panel between the panel and its title, where it covers no data."""
+    legend = axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=columns)
+    rows = -(-len(legend.get_texts()) // columns)
+    axes.set_title(axes.get_title("left"), pad=8 + 15 * rows)
 
 
 def level_axis(curves: Sequence[Curve]) -> tuple[str, list[Array]]:
@@ -343,6 +350,11 @@ def literal(text: str) -> str:
     fonts = [_characters(family) for family in _families()]
     shown = "".join(c if any(ord(c) in font for font in fonts) else ascii(c)[1:-1] for c in printable(text))
     return shown.replace("$", r"\$")
+
+
+def literal_lines(title: str) -> str:
+    """A title of one or more lines as matplotlib is to draw it, of which as much is shown as fits."""
+    return "\n".join(literal(line)[:WIDEST] for line in title.split("\n"))
 
 
 # Fonts with Chinese, Japanese and Korean characters: of Linux distributions, macOS, Windows.

@@ -13,7 +13,7 @@ import numpy as np
 
 from ddpm_cli.measures import METRICS, Drawing, Metric
 from ddpm_cli.pixels import Pixels
-from ddpm_cli.render.plots import COLOURS, DASHED, TEXT, literal, styled
+from ddpm_cli.render.plots import COLOURS, DASHED, TEXT, legend_above, literal, literal_lines, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def scores_figure(
 
     Args:
         metrics: the figures of an evaluation, by metric.
-        title: what was judged, in a line.
+        title: what was evaluated, in lines.
         file_format: ``png`` or ``svg``.
         pictures: pairs of images by the name of their metric, uint8 (2, n, C, H, W).
     """
@@ -45,7 +45,7 @@ def scores_figure(
         for panel, (metric, found) in zip(axes, panels, strict=True):
             if metric.drawn is not None:
                 DRAWN[metric.drawn](panel, metric, found)
-        figure.suptitle(literal(title), x=0.02, ha="left", fontsize=10, color=TEXT)
+        figure.suptitle(literal_lines(title), x=0.02, ha="left", fontsize=10, color=TEXT)
     return buffer.getvalue()
 
 
@@ -61,8 +61,7 @@ def _spread(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
     for each, colour in ((values, GENERATED), (real, REAL)):
         axes.axvline(each.mean(), color=colour, linewidth=1.4, linestyle=DASHED)
     axes.set(title=metric.title, xlabel=metric.name, ylabel=metric.counted)
-    axes.set_ylim(0, 1.22 * axes.get_ylim()[1])  # room for the key
-    axes.legend(loc="upper right")
+    legend_above(axes, columns=1)
 
 
 def _classes(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
@@ -76,9 +75,8 @@ def _classes(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
     long = max(map(len, classes)) > 3
     axes.set_xticks(places, [*map(literal, classes)], rotation=40 if long else 0, ha="right" if long else "center")
     axes.set(title=metric.title, ylabel=metric.counted)
-    axes.set_ylim(0, 1.22 * axes.get_ylim()[1])
     axes.grid(axis="x", visible=False)
-    axes.legend(loc="upper right", ncols=2)
+    legend_above(axes, columns=1)
 
 
 def _pairs(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
@@ -110,7 +108,7 @@ def _terms(axes: "Axes", metric: Metric, found: Mapping[str, Any]) -> None:
     axes.plot([1], [found["decoder"]], "D", color=REAL, label="$L_0$")
     axes.axhline(found["prior"], color=COLOURS[2], linestyle=DASHED, linewidth=1.4, label="$L_T$")
     axes.set(title=metric.title, xlabel="level t", ylabel="bits per dimension", xscale="log", yscale="log")
-    axes.legend(loc="lower left")
+    legend_above(axes, columns=3)
 
 
 def sweep_figure(

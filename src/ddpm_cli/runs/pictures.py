@@ -13,6 +13,7 @@ from ddpm_cli.sampling import DiffusionModel
 from ddpm_cli.sampling.model import check_images
 
 SEED = 0  # of the grids of samples
+COLUMNS = 8  # of a grid with one row per class, at most
 
 
 def samples(model: DiffusionModel, count: int, step: int, stopped: Callable[[], bool]) -> bytes | None:
@@ -32,7 +33,7 @@ def samples(model: DiffusionModel, count: int, step: int, stopped: Callable[[], 
     """
     layout, labels = grid.Layout(), None
     if model.classes:
-        each = max(2, count // len(model.classes))
+        each = min(max(2, count // len(model.classes)), COLUMNS)
         labels = [k % len(model.classes) for k in range(count)]
         if 2 * each * len(model.classes) <= 3 * count:
             layout = grid.Layout(each, tuple(enumerate(model.classes)))
@@ -54,7 +55,7 @@ def loss(lines: Sequence[Line], steps_per_epoch: int, title: str) -> bytes | Non
     Args:
         lines: of the metrics.
         steps_per_epoch: for the scale of epochs.
-        title: what is trained.
+        title: which run it is and what is trained, in lines.
 
     Returns:
         None where no line has a loss.

@@ -749,7 +749,8 @@ class Run:
         recipe = self.config.train
         unit = " in bits/dim" if recipe.loss == "vlb" else ""
         name = self.data.name if len(self.data.name) <= LONGEST else f"{self.data.name[: LONGEST - 1]}…"
-        title = f"{name}, {self.config.preset}, {recipe.target} target, {recipe.loss} loss{unit}"
+        about = f"{self.config.preset}, {recipe.target} target, {recipe.loss} loss{unit}"
+        title = f"{printable(self.folder.name)}\n{printable(name)}, {about}"
         try:
             picture = pictures.loss(records.read(self.metrics_path), self.batches.steps_per_epoch, title)
             if picture is not None:
