@@ -21,7 +21,14 @@ def test_samples_a_standard_deviation_brighter_than_the_data_are_unlike_it(grey:
     said = drawing.unlike(np.full((3, 1, 8, 8), grey, np.uint8), described(MNIST))
     assert (said is not None) == far
     if said:
-        assert "not -0.74" in said
+        assert f"mean {grey / 127.5 - 1:.2f} against -0.74" in said
+
+
+@pytest.mark.parametrize(("grey", "far"), [(255, False), (245, False), (240, True), (0, True)])
+def test_data_without_contrast_leave_room_for_a_tenth(grey: int, far: bool) -> None:
+    """White images: the mean is 1 and the standard deviation 0; 1 - 0.1 is grey level 242."""
+    said = drawing.unlike(np.full((3, 1, 8, 8), grey, np.uint8), described({"mean": 1.0, "std": 0.0}))
+    assert (said is not None) == far
 
 
 @pytest.mark.parametrize("data", [{}, {"mean": None, "std": 1.0}, {"mean": "dark", "std": 1}, {"name": "pets"}])

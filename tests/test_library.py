@@ -155,6 +155,42 @@ def test_without_a_name_the_newest_finished_run() -> None:
     assert library.find(None) == ("newer", wanted, "run")
 
 
+def checked(model: Path, alike: int, step: int = 9) -> Path:
+    """Record of a run whose last 64 samples were compared with its images."""
+    library.write_sample_check(model.parent, library.SampleCheck(step, alike, 64))
+    return model
+
+
+def test_a_run_whose_samples_failed_is_passed_over_and_mentioned() -> None:
+    wanted = checked(run("good", age=200), 32)
+    checked(run("noise", age=100), 31)
+    said: list[str] = []
+    assert library.find(None, say=said.append) == ("good", wanted, "run")
+    assert len(said) == 1
+    assert "noise: 31 of 64 samples have" in said[0]
+    assert "--model noise" in said[0]
+    assert library.find("noise").name == "noise"
+
+
+def test_a_check_of_other_steps_says_nothing_of_a_model() -> None:
+    run("good", age=200)
+    extended = checked(run("extended", age=100), 0, step=5)
+    assert library.find(None).path == extended
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"step": "9"}', b'{"step": 9, "alike": 1e3, "number": 64}'])
+def test_a_damaged_check_says_nothing_of_a_model(content: bytes) -> None:
+    model = run("one")
+    (model.parent / "samples").mkdir()
+    (model.parent / "samples" / "check.json").write_bytes(content)
+    assert library.find(None).path == model
+
+
+def test_without_a_name_a_run_that_accepts_the_conditions() -> None:
+    run("newer")
+    assert library.find(None, lambda info: bool(info.classes)).origin == "shipped"
+
+
 @pytest.mark.usefixtures("home")
 def test_a_folder_called_mnist_does_not_stand_before_the_shipped_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1150,3 +1150,51 @@ def test_where_nothing_knows_the_images_the_validation_loss_tells_the_best(photo
     assert any("samples are not judged on the way: there is no feature network for photos" in each for each in said)
     finish(run)
     assert "validation" in checkpoint.read_info(tmp_path / "run" / "best.safetensors").training
+
+
+# --- whether samples resemble the images ------------------------------------------------------------------------------
+
+
+def disks(count: int, seed: int) -> np.ndarray:
+    """Bright disks on black, uint8 (count, 1, 16, 16)."""
+    y, x = np.mgrid[:16, :16]
+    numbers = np.random.default_rng(seed).uniform(5, 10, (count, 3))
+    shapes = [np.hypot(x - a, y - b) < r / 2 for a, b, r in numbers]
+    return (255 * np.stack(shapes)[:, None]).astype(np.uint8)
+
+
+def test_other_images_of_the_kind_resemble_and_noise_and_flat_images_do_not() -> None:
+    resemblance = runs.judging.Resemblance(disks(300, 0))
+    assert resemblance(disks(100, 1)) >= 97
+    noise = NOISE.integers(0, 256, (20, 1, 16, 16), dtype=np.uint8)
+    assert resemblance(noise) == 0
+    assert resemblance(np.sort(noise, axis=3)) == 0  # far too bright and smooth
+    assert resemblance(np.full((20, 1, 16, 16), 40, np.uint8)) == 0
+    speckled = disks(20, 2)
+    speckled[:, :, ::2, ::2] |= NOISE.integers(0, 200, (20, 1, 8, 8), dtype=np.uint8)
+    assert resemblance(speckled) == 0
+
+
+def test_where_the_images_are_noise_noise_resembles_them() -> None:
+    resemblance = runs.judging.Resemblance(NOISE.integers(0, 256, (37, 1, 8, 8), dtype=np.uint8))
+    assert resemblance(NOISE.integers(0, 256, (64, 1, 8, 8), dtype=np.uint8)) >= 50
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1, 1), (4, 3, 1, 6), (4, 1, 6, 1)])
+def test_images_of_one_pixel_row_or_column_are_compared_too(shape: tuple[int, ...]) -> None:
+    images = NOISE.integers(0, 256, shape, dtype=np.uint8)
+    assert runs.judging.Resemblance(images)(images) == 4
+    assert runs.judging.Resemblance(images // 8)(255 - images // 8) == 0
+
+
+def test_a_run_records_how_many_of_its_samples_resemble_its_images(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "_draw_samples", DRAW_SAMPLES)
+    run = finish(prepared(tmp_path / "run", recipe(photos, 4)))
+    assert run.samples is not None
+    assert run.samples.step == 4
+    assert run.samples.number == 64
+    assert 0 <= run.samples.alike <= 64
+    found = library.Found("run", run.model_path, "run")
+    assert library.sample_check(found, checkpoint.read_info(run.model_path)) == run.samples

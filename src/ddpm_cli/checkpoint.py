@@ -78,6 +78,11 @@ class Info:
             return 3
         return 2 if self.network.learned_variance else 1
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether every image it was trained on is flat, so that flat samples are right."""
+        return bool(self.data.get("flat")) or self.data.get("std") == 0
+
     def architecture(self) -> dict[str, Any]:
         """What, with the weights, makes the model what it is: the part of the description that the id covers."""
         kind = next(name for name, known in config.NETWORKS.items() if known is type(self.network))
@@ -442,7 +447,7 @@ def _load_diffusion(model: Opened, info: Info, weights: Weights) -> "DiffusionMo
         for name in expected
     }
     denoiser.network.load_state_dict(state, assign=True)
-    return DiffusionModel(denoiser.eval(), schedule, info.shape, info.classes, info.sampler)
+    return DiffusionModel(denoiser.eval(), schedule, info.shape, info.classes, info.sampler, flat=info.is_flat)
 
 
 LOADERS: dict[str, Callable[..., "DiffusionModel"]] = {"diffusion": _load_diffusion}

@@ -23,6 +23,7 @@ INNER_ON_GPU = 256  # which takes no longer for them than for one
 WALKING_ON_GPU = 1024  # images that walk together
 WORK = 1.25e10  # FLOP that keep a thread busy: a large network needs fewer images for it, down to LEAST
 LEAST = 4
+CLOSE = 0.1  # difference of means, in [-1, 1], that is never remarkable
 
 
 @dataclass(frozen=True)
@@ -215,26 +216,26 @@ def collect(
             walks.append(np.stack(kept))
             # What a step estimated, it estimated of the images before it.
             estimates.append(np.stack([*taken[1:], kept[-1]]))
-        check_images(step.x)
+        check_images(step.x, model.flat)
         pixels.append(_pixels(step.x))
     none = np.empty((0, 0, *model.shape), np.uint8)
     walked, guessed = (np.concatenate(parts, axis=1) if parts else none for parts in (walks, estimates))
     return Drawing(np.concatenate(pixels), None, walked, guessed, times)
 
 
-def unlike(images: Pixels, info: Info, what: str = "samples") -> str | None:
-    """What is wrong at first sight: images are far brighter or darker than the data; None: nothing is.
+def unlike(images: Pixels, info: Info, what: str = "Samples") -> str | None:
+    """What is wrong at first sight: images are far brighter or darker than the training data; None: nothing is.
 
-    Far is a standard deviation of the data's pixels, which no choice of labels comes near to. Too much guidance does
-    it, and too little training.
+    Far is more than a standard deviation of the data's pixels, and more than :data:`CLOSE` where these hardly vary.
+    Too much guidance does it, and too little training; of a single class it may be right.
     """
     mean, std = (info.data.get(name) for name in ("mean", "std"))
     if not isinstance(mean, float | int) or not isinstance(std, float | int):
         return None
     found = float(from_uint8(images).mean())
-    if abs(found - mean) <= std:
+    if abs(found - mean) <= max(std, CLOSE):
         return None
-    return f"these {what} are unlike the images that the model learned: their mean is {found:.2f}, not {mean:.2f}"
+    return f"{what} differ from the training data (mean {found:.2f} against {mean:.2f}, on a scale of -1 to 1)"
 
 
 def _pixels(x: torch.Tensor) -> Pixels:

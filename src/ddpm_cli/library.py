@@ -6,12 +6,14 @@ directory's ``models`` and ``runs`` is ever removed.
 
 import contextlib
 import difflib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from shlex import quote
+from typing import Any, Literal, NamedTuple, cast
 
 from ddpm_cli import config, documents, files, paths
 from ddpm_cli.checkpoint import Info, read_info
@@ -26,6 +28,8 @@ SHORT_ID = 12  # digits of an id that tables print and that name a model
 
 
 NEW_RUN = "Start a new run with ddpm train."
+# Steps of batch 128 on MNIST: at 50 samples are noise, at 200 strokes. The second number is a modest first budget.
+FEW_STEPS, ENOUGH_STEPS = 200, 2000
 LATEST = "latest"  # what stands for the newest run, where a run is asked for
 
 
@@ -120,19 +124,96 @@ def _of_runs(name: str) -> Iterator[Path]:
     return (path for path in paths.runs().glob(f"*/{name}") if not path.parent.match(files.REMOVED))
 
 
-def find(model: str | None) -> Found:
+class SampleCheck(NamedTuple):
+    """How many of the last samples of a run resemble its training images at first sight.
+
+    Attributes:
+        step: of the run.
+        alike: samples whose brightness, contrast and roughness lie in the range of the training images.
+        number: samples in all.
+    """
+
+    step: int
+    alike: int
+    number: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether at least half of the samples resemble the training images."""
+        return 2 * self.alike >= self.number
+
+    def __str__(self) -> str:
+        which = f"{self.alike} of {self.number} samples have" if self.alike else f"none of {self.number} samples has"
+        return f"{which} the brightness, contrast and roughness of the training images"
+
+
+def sample_check(found: Found, info: Info) -> SampleCheck | None:
+    """What a run recorded of its last samples; None: nothing, or of another step than its model."""
+    if found.origin != "run":
+        return None
+    values = _read(found.path.parent / paths.SAMPLES / paths.CHECK)
+    numbers = [values.get(name) for name in SampleCheck._fields]
+    if not all(type(number) is int for number in numbers) or numbers[0] != info.training.get("step"):
+        return None
+    return SampleCheck(*cast("list[int]", numbers))
+
+
+def write_sample_check(folder: Path, check: SampleCheck) -> None:
+    """Record what a run found of its samples."""
+    values = {**check._asdict(), "passed": check.passed}
+    files.write_bytes(folder / paths.SAMPLES / paths.CHECK, (json.dumps(values) + "\n").encode())
+
+
+def longer(folder: Path, info: Info) -> str:
+    """The command that trains a run further: to twice its steps, and to enough for a first result."""
+    step = info.training.get("step")
+    steps = max(2 * step, ENOUGH_STEPS) if isinstance(step, int) else ENOUGH_STEPS
+    return f"ddpm train --resume {quote(str(folder))} --steps {steps}"
+
+
+def _newest(accepts: Callable[[Info], bool], say: Callable[[str], None]) -> Found | None:
+    """The newest finished run whose samples did not fail their check; a newer one that did is mentioned."""
+    newest, passed_over = None, ""
+    for found in known():
+        if found.origin != "run":
+            continue
+        try:
+            info = read_info(found.path)
+        except ModelError:
+            continue
+        if not is_finished(info):
+            continue
+        check = sample_check(found, info)
+        if check is not None and not check.passed:
+            passed_over = passed_over or f"{found.name}: {check}; to use it: --model {quote(found.name)}"
+        elif accepts(info):
+            newest = found
+            break
+    if passed_over:
+        say(f"passed over run {passed_over}")
+    return newest
+
+
+def find(
+    model: str | None,
+    accepts: Callable[[Info], bool] = lambda _: True,
+    say: Callable[[str], None] = lambda _: None,
+) -> Found:
     """The model that somebody means.
 
     Args:
         model: a path (something with a separator, a .safetensors suffix, or an existing run folder), a name, or an id
-            or its first digits, 12 or more; None: the newest finished run, else the shipped `mnist`.
+            or its first digits, 12 or more; None: the newest finished run whose samples did not fail their check, else
+            the shipped `mnist`.
+        accepts: whether a run can be used where none is named.
+        say: takes a sentence for each newer run that is passed over because of its samples.
 
     Raises:
         ModelError: there is none of that name, or nothing at that path; the digits begin several ids.
     """
     if model is None:
-        runs = (found for found in known() if found.origin == "run" and _is_finished(found.path))
-        return next(runs, None) or Found(SHIPPED, paths.shipped() / "weights" / f"{SHIPPED}.safetensors", "shipped")
+        shipped = Found(SHIPPED, paths.shipped() / "weights" / f"{SHIPPED}.safetensors", "shipped")
+        return _newest(accepts, say) or shipped
     path = paths.absolute(model)
     if not model:
         raise ModelError("the name of the model is empty", "What there is: ddpm models list")
@@ -338,13 +419,6 @@ def is_finished(info: Info) -> bool:
 def failed(info: Info) -> bool:
     """Whether a model is what a run left whose loss was no longer finite."""
     return bool(info.training.get("failed"))
-
-
-def _is_finished(path: Path) -> bool:
-    try:
-        return is_finished(read_info(path))
-    except ModelError:
-        return False
 
 
 # --- what is known of a model ---------------------------------------------------------------------------------------

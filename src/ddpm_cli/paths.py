@@ -70,5 +70,6 @@ def shipped() -> Path:
 CONFIG, STATE, MODEL, BEST = "config.json", "state.safetensors", "model.safetensors", "best.safetensors"
 METRICS, LOG, LEFT_OUT, LOSS = "metrics.jsonl", "train.log", "left-out.jsonl", "loss.png"
 SAMPLES, EARLIER = "samples", "checkpoints"  # folders
+CHECK = "check.json"  # in the folder of samples
 OF_RUN = (CONFIG, STATE, MODEL, BEST, METRICS, LOG, LEFT_OUT, LOSS, SAMPLES, EARLIER)
 """Every name that a run writes in its folder."""

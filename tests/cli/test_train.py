@@ -3,13 +3,15 @@
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ddpm_cli import paths
@@ -71,7 +73,7 @@ def test_stderr_ends_with_the_command_to_sample_with_and_it_works(
 
 def test_a_run_folder_holds_what_is_documented(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == FILES | {"samples"}
-    assert [path.suffix for path in (trained / "samples").iterdir()] == [".png"]
+    assert sorted(path.name for path in (trained / "samples").iterdir()) == ["check.json", "step-0000003.png"]
     steps = [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert steps[-1] == 3
     assert "loss" in (trained / "train.log").read_text()
@@ -573,3 +575,55 @@ def test_a_training_that_ends_before_its_first_file_can_be_begun_again(
     assert list((cwd / "run").iterdir()) == []
     ddpm(*quick, "--steps", 1, "--compile", "on", "-o", "run").done()
     assert "no C++ compiler" in (cwd / "run" / "train.log").read_text()
+
+
+# --- models that are still noise ---
+
+
+def grey_photos(folder: Path, images: Sequence[np.ndarray]) -> str:
+    from PIL import Image
+
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"{number}.png")
+    return str(folder)
+
+
+def test_a_run_of_a_few_steps_is_announced_as_noise_and_is_not_the_default(ddpm: Any, photos: Path, cwd: Path) -> None:
+    options = ("--preset", "tiny", "--batch-size", 8, "--device", "cpu", "--precision", "float32", "--seed", 0)
+    result = ddpm("train", "--dataset", photos, *options, "--steps", 12, "--name", "twelve", "--json").done()
+    assert "12 steps are too few" in result.err
+    assert "Use a larger --steps" in result.err
+    assert result.json["samples"]["passed"] is False
+    assert result.json["samples"]["step"] == 12
+    assert "brightness, contrast and roughness" in result.err
+    assert "--resume" in result.err
+    assert "Sample from it" not in result.err
+    sampled = ddpm("sample", "-n", 1, "-o", cwd / "one.png").done()
+    assert "model mnist (shipped, " in sampled.err
+    assert "passed over run twelve" in sampled.err
+    named = ddpm("sample", "--model", "twelve", "-n", 1, "-o", cwd / "one.png").done()
+    assert "12 steps, " in named.err
+    assert "Train the run longer: ddpm train --resume" in named.err
+
+
+def test_the_default_run_is_named_with_its_steps_and_age_and_the_shipped_one_with_it(
+    ddpm: Any, trained: Path, cwd: Path
+) -> None:
+    assert trained
+    result = ddpm("sample", "-n", 1, "-o", cwd / "one.png").done()
+    assert re.search(
+        r"model trained \(run, [0-9a-f]{12}, 3 steps, [0-9].* old\); the shipped one: --model mnist", result.err
+    )
+    assert "the shipped one" not in ddpm("sample", "--model", "trained", "-n", 1, "-o", cwd / "one.png").done().err
+
+
+def test_flat_images_are_no_fault_of_the_model(ddpm: Any, cwd: Path) -> None:
+    """Of white images, and of images that are grey each in its own way, flat samples are right."""
+    white = grey_photos(cwd / "white", [np.full((8, 8), 255)] * 6)
+    options = ("--preset", "tiny", "--batch-size", 8, "--device", "cpu", "--precision", "float32", "--seed", 0)
+    result = ddpm("train", "--dataset", white, *options, "--steps", 150, "--lr", 0.01, "--name", "white").done()
+    assert "every training image is of one value" in result.err
+    assert "too few" not in result.err
+    assert "no samples" not in result.err
+    ddpm("sample", "--model", "white", "-n", 2, "-o", cwd / "one.png").done()

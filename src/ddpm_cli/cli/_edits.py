@@ -106,7 +106,7 @@ class Job:
         from ddpm_cli.drawing import unlike
 
         found = source.read_for(self.ready.model.shape, self.trained_on)
-        strange = unlike(found.pixels, self.ready.info, "images")
+        strange = unlike(found.pixels, self.ready.info, "The images")
         if strange:
             self.out.note(f"{strange}. Dark and light may be the wrong way round.")
         return found

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddpm_cli.cli._output import Output
+from ddpm_cli.cli._output import Output, age
 
 if TYPE_CHECKING:
     from ddpm_cli.checkpoint import Info
@@ -46,16 +46,27 @@ def with_id(model: str, name: str | None, out: Output) -> "Found":
     return found
 
 
-def named(name: str | None, out: Output) -> "tuple[Found, Info]":
+def named(name: str | None, out: Output, needs_classes: bool = False) -> "tuple[Found, Info]":
     """A model and what its header says, without torch; which one it is, is told on stderr.
+
+    Args:
+        name: as typed; None: none was.
+        out: where to print which it is.
+        needs_classes: whether a run can be used where none is named only if it is conditional on classes.
 
     Raises:
         ModelError: there is none of that name or at that path, or it is damaged.
     """
     from ddpm_cli import checkpoint, library
 
-    found = library.find(name)
+    found = library.find(name, lambda info: bool(info.classes) or not needs_classes, out.note)
     info = checkpoint.read_info(found.path)
-    out.note(f"model {found.name} ({found.origin}, {info.id[:12]})")
+    steps, since = info.training.get("step"), "" if found.origin == "shipped" else age(library.changed(found.path))
+    trained = (f", {steps:,} step{'s' * (steps != 1)}" if isinstance(steps, int) else "") + (since and f", {since} old")
+    other = "; the shipped one: --model mnist" if name is None and found.origin == "run" else ""
+    out.note(f"model {found.name} ({found.origin}, {info.id[:12]}{trained}){other}")
+    check = library.sample_check(found, info)
+    if check is not None and not check.passed:
+        out.note(f"warning: {check}. Train the run longer: {library.longer(found.path.parent, info)}")
     out.detail(f"file {found.path}, {info.parameters:,} parameters, {info.flops / 1e9:.3g} GFLOP an image")
     return found, info

@@ -27,6 +27,7 @@ from ddpm_cli.printable import printable
 SCHEMA = 1
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """The head and the rows of a table."""
+DAY = 86400.0  # seconds
 SILENCE = 30.0  # seconds between two lines of progress off a terminal
 
 
@@ -358,6 +359,14 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def age(changed: float | None) -> str:
+    """How long ago a time is, in seconds since 1970: "45 s", "3 min", "2 h 05 min", "3 days"; None: empty."""
+    if changed is None:
+        return ""
+    seconds = max(0.0, time.time() - changed)
+    return duration(seconds) if seconds < 2 * DAY else f"{seconds / DAY:,.0f} days"
 
 
 def aligned(rows: Sequence[tuple[str, str]]) -> str:

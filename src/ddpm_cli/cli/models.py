@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from ddpm_cli import checkpoint, files, library, paths
 from ddpm_cli import config as settings
 from ddpm_cli.checkpoint import Info
 from ddpm_cli.cli import _options as o
-from ddpm_cli.cli._output import Output, aligned, duration
+from ddpm_cli.cli._output import Output, age, aligned
 from ddpm_cli.errors import ModelError
 from ddpm_cli.library import Entry, Found, file_size
 from ddpm_cli.printable import printable
@@ -30,7 +29,6 @@ Model = Annotated[
         show_default=False,
     ),
 ]
-DAYS = 86_400  # seconds in one
 # What a narrow terminal does without, first of all the first.
 DISPENSABLE = ("id", "data", "origin", "parameters", "size", "age", "scores", "steps")
 
@@ -158,8 +156,8 @@ def _doomed(place: Path) -> str:
     if place.is_symlink():
         return f"the link {place}"
     written = library.changed(place / paths.MODEL if place.is_dir() else place)
-    age = f", last saved {_age(written)} ago" if written is not None else ""
-    return f"{'the run ' if place.is_dir() else ''}{place} ({file_size(library.size_on_disk(place))}{age})"
+    since = f", last saved {age(written)} ago" if written is not None else ""
+    return f"{'the run ' if place.is_dir() else ''}{place} ({file_size(library.size_on_disk(place))}{since})"
 
 
 # --- the list -------------------------------------------------------------------------------------------------------
@@ -203,7 +201,7 @@ def _row(entry: Entry, is_default: bool) -> dict[str, str]:
         "size": file_size(entry.size),
         "steps": _steps(info.training) if info else "damaged",
         "scores": _scores(entry.scores),
-        "age": _age(entry.changed),
+        "age": age(entry.changed),
         "id": info.id[:12] if info else "",
     }
 
@@ -236,14 +234,6 @@ def _scores(scores: Mapping[str, float], exact: bool = False) -> str:
     return ", ".join(
         f"{_line(name)} {value!r}" if exact else f"{_line(name)} {value:.3g}" for name, value in scores.items()
     )
-
-
-def _age(changed: float | None) -> str:
-    """How long ago: "45 s", "3 min", "2 h 05 min", "3 days"."""
-    if changed is None:
-        return ""
-    seconds = max(0.0, time.time() - changed)
-    return duration(seconds) if seconds < 2 * DAYS else f"{seconds / DAYS:,.0f} days"
 
 
 def _when(changed: float | None) -> str | None:
@@ -321,7 +311,7 @@ def _description(entry: Entry, info: Info, record: Mapping[str, Any], exact: boo
         if exact
         else file_size(entry.size) + (", the whole run" if entry.found.origin == "run" else ""),
     )
-    yield "changed", (_when(entry.changed) or "") if exact else f"{_age(entry.changed)} ago"
+    yield "changed", (_when(entry.changed) or "") if exact else f"{age(entry.changed)} ago"
 
 
 def _sampler(info: Info, exact: bool) -> str:

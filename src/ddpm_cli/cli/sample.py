@@ -155,7 +155,7 @@ def sample(
     changes |= {"rescale": rescale, "threshold": threshold, "interval": None if interval is None else _levels(interval)}
     labels: list[int] | None = None
     if like is None:
-        found, info = named(model, out)
+        found, info = named(model, out, label is not None or (guidance not in (None, 1) and guide is None))
         how, chosen = info.sampler.changed(sampler, changes), o.chosen_seed(seed)
         images = range(first, first + number)
         if per_class is not None:
@@ -208,8 +208,9 @@ def sample(
     if loaded.sampler.guidance > STRONG:
         out.note(f"Guidance above {STRONG:g} breaks images; 1 to 5 is usual.")
     unlike = drawing.unlike(drawn.images, ready.info)
-    if unlike:
-        out.note(f"{unlike}. Lower --guidance, or train longer.")
+    if unlike and not (drawn.labels and len(loaded.classes) > 1 == len(set(drawn.labels))):
+        advice = "Lower --guidance" if loaded.sampler.guidance > 1 else "Train the model longer"
+        out.note(f"warning: {unlike}. {advice}.")
 
 
 def _check_apart(output: str, trajectory: Path | None, animate: Path | None) -> None:

@@ -320,6 +320,8 @@ def _prepared(
         f"{run.data.name}: {len(run.data.images):,} images of {'x'.join(map(str, about.shape))}; network "
         f"{run.config.preset}: {about.parameters:,} parameters, {about.flops / 1e9:.3g} GFLOP an image, {kind}"
     )
+    if about.is_flat:
+        out.note("warning: every training image is of one value, so there is no content to learn.")
     out.detail(f"torch {torch.__version__}, recipe {run.config.train}")
     count = torch.get_num_threads()
     out.note(
@@ -367,6 +369,8 @@ def _tell(run: "Run", restore: bool, out: Output) -> None:
 
 
 def _train(run: "Run", restore: bool, out: Output) -> None:
+    from ddpm_cli import library
+
     begun = time.perf_counter()
     files.clear_removed(paths.runs())
     with nullcontext() if restore else files.held(run.folder):
@@ -392,6 +396,7 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
         "images_per_second": run.images_per_second,
         "precision": run.config.precision,
         "threads": run.thread_count,
+        "samples": run.samples and {**run.samples._asdict(), "passed": run.samples.passed},
     }
     out.document(values, "interrupted" if caught else "done")
     if run.skipped:
@@ -405,6 +410,12 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
         )
         raise typer.Exit(128 + caught[0])
     out.paths(run.folder)
+    if run.samples is not None and not run.samples.passed:
+        out.note(
+            f"warning: {run.samples}. The model is used only where it is named. "
+            f"Train it longer: {library.longer(run.folder, run.info)}"
+        )
+        return
     out.note(f"Sample from it: ddpm sample --model {quote(str(run.folder))} -n 64 -o grid.png")
 
 

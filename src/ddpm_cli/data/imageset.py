@@ -59,7 +59,8 @@ class ImageSet:
         return digest.hexdigest()
 
     def statistics(self) -> dict[str, Any]:
-        """Name, number, and what the pixels are like: their mean and standard deviation in [-1, 1]."""
+        """Name, number, and what the pixels are like: their mean and standard deviation in [-1, 1]; and whether every
+        image is flat, that is of one value."""
         counts = np.zeros(256)
         for image in self.images:  # one at a time: counting takes eight times the memory of what is counted
             counts += np.bincount(image.reshape(-1), minlength=256)
@@ -67,7 +68,8 @@ class ImageSet:
         values = from_uint8(np.arange(256))
         mean = float(counts @ values)
         std = float(np.sqrt(counts @ (values - mean) ** 2))
-        return {"name": self.name, "images": len(self.images), "mean": round(mean, 6), "std": round(std, 6)}
+        flat = {"flat": True} if all(image.min() == image.max() for image in self.images) else {}
+        return {"name": self.name, "images": len(self.images), "mean": round(mean, 6), "std": round(std, 6), **flat}
 
     def spread(self, count: int) -> "ImageSet":
         """``count`` images evenly spread over the set: number floor(k N / count) for k = 0..count - 1.

@@ -6,7 +6,7 @@ Invariant: PNG bytes or nothing; where they go is the run's business.
 from collections.abc import Callable, Sequence
 
 from ddpm_cli import __version__
-from ddpm_cli.pixels import to_uint8
+from ddpm_cli.pixels import Pixels, to_uint8
 from ddpm_cli.render import grid, images
 from ddpm_cli.runs.records import Line
 from ddpm_cli.sampling import DiffusionModel
@@ -16,7 +16,7 @@ SEED = 0  # of the grids of samples
 COLUMNS = 8  # of a grid with one row per class, at most
 
 
-def samples(model: DiffusionModel, count: int, step: int, stopped: Callable[[], bool]) -> bytes | None:
+def samples(model: DiffusionModel, count: int, step: int, stopped: Callable[[], bool]) -> tuple[Pixels, bytes] | None:
     """The first images of a fixed seed; one row per class if the classes are few enough, else the classes in turn.
 
     Args:
@@ -26,7 +26,7 @@ def samples(model: DiffusionModel, count: int, step: int, stopped: Callable[[], 
         stopped: asked after every step whether to give up.
 
     Returns:
-        None where it was given up.
+        The images, uint8 (N, C, H, W), and the PNG of their grid; None where it was given up.
 
     Raises:
         NumericsError: what came out is no image.
@@ -43,10 +43,11 @@ def samples(model: DiffusionModel, count: int, step: int, stopped: Callable[[], 
         if stopped():
             return None
         x = at.x
-    check_images(x)
-    picture = grid.arranged(to_uint8(x.cpu().numpy()), layout)
+    check_images(x, model.flat)
+    pixels = to_uint8(x.cpu().numpy())
+    picture = grid.arranged(pixels, layout)
     text = {"software": f"ddpm-cli {__version__}", "step": str(step), "seed": str(SEED)}
-    return images.png(grid.captioned(picture, f"step {step:,}, seed {SEED}"), text)
+    return pixels, images.png(grid.captioned(picture, f"step {step:,}, seed {SEED}"), text)
 
 
 def loss(lines: Sequence[Line], steps_per_epoch: int, title: str) -> bytes | None:

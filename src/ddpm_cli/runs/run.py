@@ -121,6 +121,7 @@ class Run:
         stopped: set it to end the training after the step at hand, with everything saved.
         compiled: whether the network is, once :meth:`decide_compiling` was called.
         winograd: whether the network multiplies less, once it is built.
+        samples: how many of its last samples resemble the training images; None: none were compared.
     """
 
     folder: Path
@@ -138,6 +139,7 @@ class Run:
     winograd: bool | None = None
     judge: judging.Judge | None = None
     best: Best | None = None
+    samples: library.SampleCheck | None = None
     # Images a second, of every EVERY steps; a thousand of them tell the speed.
     _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     _lines: list[tuple[int, int, float]] = field(default_factory=list)  # step, steps, their mean loss: of an epoch
@@ -306,6 +308,7 @@ class Run:
             rows = (json.dumps(left._asdict()) + "\n" for left in self.data.left_out)
             files.write_bytes(self.folder / paths.LEFT_OUT, "".join(rows).encode())
         self._write_log(self._circumstances())
+        self._warn_of_few()
         self._begun = self._saved = self._looked = time.perf_counter()
         losses: list[Tensor] = []
         for report in train(self.state, self.batches, self.config.train):
@@ -321,6 +324,17 @@ class Run:
         with contextlib.suppress(ResourceError):  # everything is saved by now
             self._write_log(f"{how} at step {step:,}" + (f", {skipped:,} of them skipped" if skipped else ""))
         self._draw_loss()
+
+    def _warn_of_few(self) -> None:
+        """Say that a budget is too short for samples that resemble the training images."""
+        steps, budget = self.state.steps, self.config.budget
+        if steps is not None and steps < library.FEW_STEPS and self.state.step < steps and not self.info.is_flat:
+            option = "--steps" if budget.steps else "--epochs" if budget.epochs else "--minutes"
+            self._log(
+                f"warning: {steps:,} step{'s are' if steps > 1 else ' is'} too few: samples will be little more than "
+                f"noise. {library.FEW_STEPS:,} give first shapes, {library.ENOUGH_STEPS:,} or more a usable model. "
+                f"Use a larger {option}."
+            )
 
     def _circumstances(self) -> str:
         """What a run depends on, for its log."""
@@ -499,6 +513,7 @@ class Run:
         self.state.revisions, self.state.steps = (*self.state.revisions, revision), revision.last
         if self._told_steps is None:
             self._log(f"{self.config.budget.minutes:g} minutes allow {revision.last:,} steps on this machine")
+            self._warn_of_few()
         elif abs(revision.last - self._told_steps) > TOLD * max(self._told_steps - revision.step, EVERY):
             self._write_log(
                 f"the speed has changed: the run ends at step {revision.last:,} instead of {self._told_steps:,}"
@@ -717,11 +732,21 @@ class Run:
         count = SAMPLES if self.info.flops < LARGE or self.device.type != "cpu" else SAMPLES // 4
         try:
             # Whoever wants to leave does not wait for a picture.
-            picture = pictures.samples(self.model(), count, step, lambda: self.stopped)
-            if picture is not None:
+            found = pictures.samples(self.model(), count, step, lambda: self.stopped)
+            if found is not None:
+                pixels, picture = found
                 files.write_bytes(self.folder / paths.SAMPLES / f"step-{step:07}.png", picture)
+                resemblance = judging.Resemblance(self.data.spread(min(judging.REAL, len(self.data.images))).images)
+                self._record_samples(step, resemblance(pixels), len(pixels))
+        except NumericsError as error:
+            self._log(f"no samples at step {step}: {error}")
+            self._record_samples(step, 0, count)
         except (DdpmError, OSError, RuntimeError, MemoryError) as error:
             self._log(f"no samples at step {step}: {error}")
+
+    def _record_samples(self, step: int, alike: int, number: int) -> None:
+        self.samples = library.SampleCheck(step, alike, number)
+        library.write_sample_check(self.folder, self.samples)
 
     def model(self) -> DiffusionModel:
         """The present model, ready to be sampled, apart from the one that learns.
@@ -743,6 +768,7 @@ class Run:
             about.sampler,
             inner_batch=inner_batch(about.flops, self.device),
             threads=self.thread_count,
+            flat=about.is_flat,
         )
 
     def _draw_loss(self) -> None:
