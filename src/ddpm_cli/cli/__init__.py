@@ -15,13 +15,13 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ddpm_cli import __version__, files, paths
+from ddpm_cli import __version__, files, paths, signals
 from ddpm_cli.cli import data, doctor, edit, models, noise, sample, schedule, train
 from ddpm_cli.cli import eval as eval_
 from ddpm_cli.cli._options import EXAMPLES
@@ -93,8 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with library_messages():
             code = app(args=arguments, prog_name="ddpm", standalone_mode=False, obj=arguments)
         sys.stdout.flush()
-        if isinstance(code, int) and code > SIGNALLED:  # Typer turns Ctrl-C into this code by itself
-            return _interrupted(code - SIGNALLED)
+        if isinstance(code, int) and code > signals.SIGNALLED:  # Typer turns Ctrl-C into this code by itself
+            return _interrupted(code - signals.SIGNALLED)
         return code if isinstance(code, int) else 0
     except UsageError as error:
         return _report(error.message, error.hint or f"See: {_command(argv)} --help", error.exit_code)
@@ -116,13 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141 if end.code == 1 else int(end.code or 0)
     except KeyboardInterrupt:
         return _interrupted(signal.SIGINT)
-    except Ended as end:
+    except signals.Ended as end:
         return _interrupted(end.number)
     except Exception as error:  # noqa: BLE001  # the one boundary
         known = _expected(error)
         if known is not None:
             return _report(known.message, known.hint, known.exit_code)
-        _print_traceback()
+        if not signals.received:
+            _print_traceback()
         return _report(f"this is a bug: {error!r}", "Please report it with the lines above.", 1)
 
 
@@ -160,12 +161,11 @@ def _expected(error: Exception) -> DdpmError | None:
 
 NO_MEMORY_HINT = "Use a smaller --batch-size, close other programs, or raise the limit (ulimit -v)."
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-SIGNALLED = 128  # added to the number of a signal, a shell's code of what it ended
 
 
 def _interrupted(number: int) -> int:
     """End after a signal; a training that it stopped has already printed its document."""
-    code = SIGNALLED + number
+    code = signals.SIGNALLED + number
     _print_failure("interrupted", "", code, "interrupted")
     return code
 
@@ -187,6 +187,8 @@ def _command(argv: Sequence[str] | None) -> str:
 
 
 def _report(message: str, hint: str, code: int) -> int:
+    if signals.received:  # the error is what a library made of the signal
+        return _interrupted(signals.received[-1])
     if os.environ.get("DDPM_DEBUG") == "1" and code != 1:
         _print_traceback()
     say(f"ddpm: {message}.")
@@ -219,50 +221,18 @@ def _open_streams() -> None:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for as long as the process lives
 
 
-class Ended(BaseException):
-    """A signal that ends the process was sent to it. Not an Exception: nothing on the way may take it for an error."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def _end(number: int, _frame: object) -> None:
-    raise Ended(number)
-
-
-@contextlib.contextmanager
-def _tidy_ends() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP, too, leave no half-written file behind; what is ignored, by nohup say, stays so."""
-    known = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
-    ours = [number for number in known if signal.getsignal(number) == signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, _end)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
-
-
 def entry() -> None:
     """The console script: :func:`main`, and after a signal the signal's default action, so that shell loops stop."""
     _open_streams()
     warnings.resetwarnings()  # PYTHONWARNINGS=error, meant for the user's own code, would make an error of each
     for category in (DeprecationWarning, ResourceWarning):  # for developers
         warnings.simplefilter("ignore", category)
-    with _tidy_ends():
-        code = main()
+    code = signals.run(main)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
             forget(stream)
-    number = code - SIGNALLED
-    if number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)) and os.name == "posix":
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+    if code - signals.SIGNALLED in signals.NUMBERS and os.name == "posix":
+        signals.die(code - signals.SIGNALLED)
     sys.exit(code)
