@@ -24,6 +24,7 @@ import typer
 from ddpm_cli import __version__, files, paths, signals
 from ddpm_cli.cli import data, doctor, edit, models, noise, sample, schedule, train
 from ddpm_cli.cli import eval as eval_
+from ddpm_cli.cli._completion import Install, Show, with_shell
 from ddpm_cli.cli._options import EXAMPLES
 from ddpm_cli.cli._output import Output, ReaderGone, forget, library_messages, line, say, stdout_failed
 from ddpm_cli.cli._settings import Commands, read_settings
@@ -38,7 +39,7 @@ app = typer.Typer(
     epilog=EXAMPLES["ddpm"],
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=True,
+    add_completion=False,  # by options of ours
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train", epilog=EXAMPLES["train"])(train.train)
@@ -54,8 +55,8 @@ app.command("doctor", epilog=EXAMPLES["doctor"])(doctor.doctor)
 GROUPS = {"edit", "schedule", "models", "data"}  # commands with commands below them
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
         typer.echo(f"ddpm {__version__}")
         raise typer.Exit
 
@@ -64,6 +65,8 @@ def _version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    install_completion: Install = None,
+    show_completion: Show = None,
 ) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -83,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments, without the program's name; None: those of the process.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = with_shell(list(sys.argv[1:] if argv is None else argv))
     Output.owed = "--json" in arguments  # also where the arguments cannot be parsed
     try:
         stdout = sys.stdout

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from ddpm_cli import files, paths, ranges
+from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli._settings import label_of, read_config
 from ddpm_cli.config import SAMPLERS, SamplerConfig
 from ddpm_cli.config import Device as DeviceName
@@ -236,7 +237,9 @@ ZeroTerminal = Annotated[
         "--zero-terminal-snr", help="Rescale so that nothing of the image is left at level T (Lin et al. 2023)."
     ),
 ]
-Dataset = Annotated[str, typer.Option(metavar="NAME|FOLDER", help="Known set, or folder of images.")]
+Dataset = Annotated[
+    str, typer.Option(metavar="NAME|FOLDER", autocompletion=complete.data_sets, help="Known set, or folder of images.")
+]
 DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where to look for the set first.  [default: none]")]
 Offline = Annotated[bool, typer.Option("--offline", envvar="DDPM_OFFLINE", help="Never use the network.")]
 BAD_IMAGE = "If an image of a folder cannot be read: stop with an error, or skip it."
@@ -248,7 +251,13 @@ Force = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Model = Annotated[
-    str | None, typer.Option(envvar="DDPM_MODEL", metavar="MODEL", help=f"Name or path.  [default: {UNNAMED}]")
+    str | None,
+    typer.Option(
+        envvar="DDPM_MODEL",
+        metavar="MODEL",
+        autocompletion=complete.models,
+        help=f"Name, path, or id (12 digits or more).  [default: {UNNAMED}]",
+    ),
 ]
 Weights = Annotated[
     Literal["ema", "raw"] | None, typer.Option(help="Averaged or raw weights.  [default: ema where there]")
@@ -267,6 +276,7 @@ Guide = Annotated[
     str | None,
     typer.Option(
         metavar="MODEL",
+        autocompletion=complete.models,
         help="With --guidance: lead away from what this worse model says, an earlier save of the run say, and not from "
         "what the same one says without class.  [default: none]",
     ),

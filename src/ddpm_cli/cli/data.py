@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddpm_cli import paths
+from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output
 from ddpm_cli.errors import DataError, unknown_name
@@ -22,12 +23,25 @@ app = o.group("data", "Data sets: list, fetch, path, rm.")
 
 COLUMNS = ("name", "train", "test", "shape", "classes", "download", "present", "licence", "where")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A known set: see ddpm data list.", show_default=False)]
-Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Known sets: see ddpm data list.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", autocompletion=complete.data_sets, help="A known set: see ddpm data list.", show_default=False
+    ),
+]
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME", autocompletion=complete.data_sets, help="Known sets: see ddpm data list.", show_default=False
+    ),
+]
 Doomed = Annotated[
     list[str],
     typer.Argument(
-        metavar="NAME|FOLDER", help="Known sets; of a folder of images, what was made of it.", show_default=False
+        metavar="NAME|FOLDER",
+        autocompletion=complete.data_sets,
+        help="Known sets; of a folder of images, what was made of it.",
+        show_default=False,
     ),
 ]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddpm_cli import paths, ranges
+from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._edits import Job
 from ddpm_cli.cli._images import whole
@@ -38,7 +39,11 @@ Image = Annotated[
 ]
 Dataset = Annotated[
     str | None,
-    typer.Option(metavar="NAME|FOLDER", help="Known set, or folder of images.  [default: the model's own]"),
+    typer.Option(
+        metavar="NAME|FOLDER",
+        autocompletion=complete.data_sets,
+        help="Known set, or folder of images.  [default: the model's own]",
+    ),
 ]
 Index = Annotated[
     str | None,

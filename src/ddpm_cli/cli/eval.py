@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ddpm_cli import files, paths, ranges
+from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli import _sweep
 from ddpm_cli.cli._models import guide as guide_of
@@ -36,7 +37,8 @@ def evaluate(
         str | None,
         typer.Argument(
             metavar="[MODEL|FOLDER|NPZ]",
-            help="A model by name or path, a folder of images, an .npz archive, or - for one from stdin.  "
+            autocompletion=complete.models,
+            help="A model by name, path or id, a folder of images, an .npz archive, or - for one from stdin.  "
             f"[default: {o.UNNAMED}]",
             show_default=False,
         ),
@@ -46,6 +48,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAMES",
+            autocompletion=complete.metrics,
             help=f"Of {', '.join(METRICS)}, with commas; or all.  [default: those that so many images suffice for]",
         ),
     ] = None,
@@ -59,6 +62,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME|FOLDER|NPZ",
+            autocompletion=complete.data_sets,
             help="Real images to compare with; NAME:train for a set's training images.  "
             "[default: the test images of the model's own data set]",
         ),

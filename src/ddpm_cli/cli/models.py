@@ -13,6 +13,7 @@ import typer
 from ddpm_cli import checkpoint, files, library, paths
 from ddpm_cli import config as settings
 from ddpm_cli.checkpoint import Info
+from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output, age, aligned
 from ddpm_cli.errors import ModelError
@@ -25,7 +26,8 @@ Model = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]",
-        help=f"Name or path.  [default: DDPM_MODEL, else {o.UNNAMED}]",
+        autocompletion=complete.models,
+        help=f"Name, path, or id (12 digits or more).  [default: DDPM_MODEL, else {o.UNNAMED}]",
         show_default=False,
     ),
 ]
@@ -103,7 +105,12 @@ def path(
 
 @app.command(epilog=o.EXAMPLES["models rm"])
 def rm(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Names or paths.", show_default=False)],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL", autocompletion=complete.removable_models, help="Names, paths or ids.", show_default=False
+        ),
+    ],
     yes: o.Yes = False,
     config: o.Config = None,
     json: o.Json = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 import typer
 
 from ddpm_cli import __version__, files, ranges
+from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._images import Source, refuse_two_sources, whole
 from ddpm_cli.cli._models import named
@@ -55,6 +56,7 @@ def noise(
         str | None,
         typer.Option(
             metavar="NAME|FOLDER",
+            autocompletion=complete.data_sets,
             help=f"Known set, or folder of images.  [default: {SHOWN}; of a model's view, its own]",
         ),
     ] = None,

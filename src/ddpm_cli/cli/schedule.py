@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ddpm_cli import documents, ranges
+from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output
 from ddpm_cli.config import BETA_RANGES, SCHEDULES, Kind, ScheduleConfig
@@ -142,11 +143,19 @@ def compare(
     context: typer.Context,
     kinds: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KIND", help=f"Schedules to compare.  [default: {' '.join(COMPARED)}]"),
+        typer.Argument(
+            metavar="KIND",
+            autocompletion=complete.schedules,
+            help=f"Schedules to compare.  [default: {' '.join(COMPARED)}]",
+        ),
     ] = None,
     kind: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="One more, or several with commas between; repeatable.  [default: none]"),
+        typer.Option(
+            metavar="KIND",
+            autocompletion=complete.schedules,
+            help="One more, or several with commas between; repeatable.  [default: none]",
+        ),
     ] = None,
     timesteps: Annotated[
         int | None,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddpm_cli import files, paths, ranges
+from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output, duration
 from ddpm_cli.config import (
@@ -60,11 +61,14 @@ def train(
             help="Learn the labels or not.  [default: where there are labels, but not with preset report]",
         ),
     ] = None,
-    preset: Annotated[str, typer.Option(metavar="NAME", help=f"Network: {', '.join(PRESETS)}.")] = "small",
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", autocompletion=complete.presets, help=f"Network: {', '.join(PRESETS)}.")
+    ] = "small",
     recipe: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=complete.recipes,
             help=f"Training recipe: {', '.join(RECIPES)}.  [default: report for preset report, else default]",
         ),
     ] = None,
@@ -166,6 +170,7 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN|latest",
+            autocompletion=complete.runs,
             help="Resume a run. Only the budget, --device, --compile and --threads may change.  [default: none]",
         ),
     ] = None,
