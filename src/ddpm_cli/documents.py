@@ -8,13 +8,16 @@ import errno
 import json
 import math
 import os
+import select
 import stat
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ddpm_cli import ranges
 
 LARGEST = 16 * 2**20  # bytes
+PATIENCE = 10.0  # seconds that a pipe named as a file has to deliver its text
 DEEPEST = 50  # lists and objects in one another; what ddpm writes has six, and Python walks through a thousand
 
 
@@ -85,11 +88,37 @@ def text(path: Path, largest: int = LARGEST) -> str:
         OSError: missing, or the system refuses.
         ValueError: too large, or not UTF-8.
     """
-    with path.open("rb") as file:
-        found = file.read(largest + 1)
+    with open(path, "rb", opener=_without_waiting) as file:  # pathlib has no opener
+        found = file.read(largest + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else _waited(file, largest + 1)
     if len(found) > largest:
         raise ValueError(f"more than {largest:,} bytes")
     return found.decode("utf-8-sig")  # spreadsheets begin with a mark
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that no process writes to is opened too, and not waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _waited(file: BinaryIO, most: int) -> bytes:
+    """What comes out of a pipe or a device until it ends.
+
+    Raises:
+        OSError: nothing came, or not the end, within :data:`PATIENCE` seconds.
+    """
+    found, until = bytearray(), time.monotonic() + PATIENCE
+    while len(found) < most:
+        left = until - time.monotonic()
+        if left <= 0 or not select.select([file], [], [], left)[0]:
+            raise TimeoutError(errno.ETIMEDOUT, f"it is a pipe, and did not end within {PATIENCE:g} seconds")
+        try:
+            part = os.read(file.fileno(), min(most - len(found), 1 << 16))
+        except BlockingIOError:
+            continue
+        if not part:
+            break
+        found += part
+    return bytes(found)
 
 
 def size_of(path: Path) -> int:

@@ -12,7 +12,8 @@ from ddpm_cli import checkpoint, machine
 from ddpm_cli.checkpoint import Info, Weights
 from ddpm_cli.config import Device, Precision, SamplerConfig
 from ddpm_cli.errors import UsageError
-from ddpm_cli.pixels import Pixels, from_uint8, to_uint8
+from ddpm_cli.networks import largest_map
+from ddpm_cli.pixels import Pixels, check_count, from_uint8, to_uint8
 from ddpm_cli.sampling import DiffusionModel, Step
 from ddpm_cli.sampling.model import check_images, evaluation_mode
 from ddpm_cli.schedule import Schedule
@@ -24,6 +25,9 @@ WALKING_ON_GPU = 1024  # images that walk together
 WORK = 1.25e10  # FLOP that keep a thread busy: a large network needs fewer images for it, down to LEAST
 LEAST = 4
 CLOSE = 0.1  # difference of means, in [-1, 1], that is never remarkable
+STEPS = 4  # for each value of a step that is kept: the image and the prediction, collected and joined
+TENSORS = 6  # of the images that are sampled together, in float32, at once
+MAPS = 5  # of the size of a network's largest feature map, in float32, at once
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,26 @@ def inner_batch(flops: int, device: torch.device) -> int:
     return min(INNER, max(LEAST, 1 << max(0, round(math.log2(WORK) - math.log2(flops)))))
 
 
+def check_memory(model: DiffusionModel, count: int, watched: int = 0) -> None:
+    """Refuse to sample what does not fit into memory, before anything is computed.
+
+    Args:
+        model: what to sample from.
+        count: number of images.
+        watched: number of images whose every step is kept.
+
+    Raises:
+        ResourceError: more is needed than is free, or than is reasonable.
+    """
+    pixels, batch = math.prod(model.shape), min(count, model.batch_size)
+    more = STEPS * pixels * min(watched, count) * (model.steps + 1)
+    if model.device.type == "cpu":
+        config = getattr(model.denoiser.network, "config", None)  # networks of others may have none
+        maps = largest_map(config) * min(batch, LEAST) if config is not None else 0
+        more += 4 * (TENSORS * pixels * batch + MAPS * maps)
+    check_count(count, model.shape, more, machine.memory()[1] or math.inf)
+
+
 @dataclass(frozen=True)
 class Drawing:
     """What came out.
@@ -167,6 +191,7 @@ def draw(
         NumericsError: what came out is no image.
         UsageError: labels or guidance that the model does not have.
     """
+    check_memory(model, len(images), watched)
     if labels is None and model.classes:
         labels = model.labels(seed, images)
     known = list(labels) if labels is not None else None
@@ -198,6 +223,7 @@ def collect(
     Raises:
         NumericsError: what came out is no image.
     """
+    check_memory(model, count, watched)
     pixels, times = [], []
     walks: list[Pixels] = []
     estimates: list[Pixels] = []

@@ -115,6 +115,7 @@ SEED = Range(0, LARGEST)
 FIRST = Range(0, LARGEST - COUNT)  # the last image of a seed has a number of 64 bits, too
 IMAGES = Range(1, COUNT)
 INDEX = Range(0, COUNT)
+COPIES = Range(1, 100_000)  # variations of an image
 BATCH = Range(1, 1_000_000)  # a thousand times the usual
 SIDE = Range(1, 4096)  # pixels
 CLASSES = Range(0, 1_000_000)

@@ -442,3 +442,100 @@ def test_an_archive_of_other_arrays_is_3_with_what_it_holds(
         **{name: np.zeros((4, 8, 8)[: 1 if name == "labels" else 3], kind) for name, kind in arrays.items()},
     )  # type: ignore[arg-type]
     refused(["eval", "images.npz", "--reference", "mnist"], 3, "images.npz", words)
+
+
+# --- work beyond reason ---------------------------------------------------------------------------------------------
+
+
+def test_a_billion_images_are_refused_with_what_they_would_take(refused: Any, model: Path) -> None:
+    for more in ((), ("--label", "0"), ("-o", "a.npz"), ("-o", "folder/")):
+        arguments = ["sample", "--model", model, "-n", 10**9, *more]
+        refused(arguments, 6, "1,000,000,000 images of 1x12x12 would take 432.0 GB of memory", "--first")
+    refused(["sample", "--model", model, "--per-class", 10**9], 6, "GB of memory")
+    refused(["edit", "vary", "--model", model, "--dataset", "mnist", "-n", 10**9], 2, "--number is 1000000000")
+
+
+def test_a_small_model_of_huge_images_is_refused(refused: Any, cwd: Path) -> None:
+    import torch
+
+    from ddpm_cli import checkpoint, networks
+    from ddpm_cli.config import ScheduleConfig, UNetConfig
+
+    network = UNetConfig((1, 4096, 4096), patch=1, widths=(8,), blocks=1, attention=(), heads=1)
+    with torch.device("meta"):
+        state = networks.build(network).state_dict()
+    tensors = {f"ema.{name}": torch.full(value.shape, 0.1) for name, value in state.items()}
+    checkpoint.save(cwd / "huge.safetensors", tensors, checkpoint.Info(network, ScheduleConfig(), "v"))
+    assert (cwd / "huge.safetensors").stat().st_size < 100_000
+    for arguments in (["sample"], ["sample", "-n", 1], ["edit", "interpolate"], ["noise", "--view", "estimates"]):
+        refused([*arguments, "--model", "huge.safetensors"], 6, "1x4096x4096", "GB of memory")
+
+
+@pytest.mark.parametrize("size", [1_000_001, 10**9, 10**30])
+def test_a_batch_beyond_reason_is_2(refused: Any, model: Path, photos: Path, size: int) -> None:
+    refused(["sample", "--model", model, "--batch-size", size], 2, f"--batch-size is {size}")
+    refused(["train", "--dataset", photos, "--batch-size", size], 2, f"--batch-size is {size}")
+
+
+def test_a_batch_that_cannot_fit_into_memory_is_6(refused: Any, quick: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ddpm_cli import machine
+
+    monkeypatch.setattr(machine, "free_memory", lambda _: 10**9)
+    refused(
+        [*quick, "--batch-size", 1_000_000, "--steps", 1],
+        6,
+        "a batch of 1,000,000 images of 1x12x12",
+        "1.0 GB are free",
+    )
+
+
+@pytest.mark.parametrize("text", [".".join("a" * 100_000) + " = 1", "[" + ".".join("a" * 100_000) + "]"])
+def test_a_key_of_a_hundred_thousand_parts_is_3_at_once(refused: Any, cwd: Path, text: str) -> None:
+    (cwd / "settings.toml").write_text(text)
+    refused(["schedule", "list", "--config", "settings.toml"], 3, "settings.toml", "more than 65,536 bytes")
+    (cwd / "settings.toml").write_text(text[:20_000] + text[-5:])
+    refused(["schedule", "list", "--config", "settings.toml"], 3, "settings.toml", "parts")
+
+
+def test_settings_and_betas_come_through_a_pipe_that_ends(
+    ddpm: Any, cwd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import threading
+
+    from ddpm_cli import documents
+
+    os.mkfifo(cwd / "pipe")
+    for text, arguments, kind in (
+        ('[schedule.show]\nkind = "linear"\n', ["--config", "pipe"], "linear"),
+        ("0.1\n0.2\n", ["--from-file", "pipe"], "custom"),
+    ):
+        writer = threading.Timer(0.2, (cwd / "pipe").write_text, [text])
+        writer.daemon = True
+        writer.start()
+        assert ddpm("schedule", "show", "--json", *arguments).done().json["kind"] == kind
+        writer.join()
+    monkeypatch.setattr(documents, "PATIENCE", 0.2)
+    ddpm("schedule", "list", "--config", "pipe").refused(3, "pipe", "did not end within 0.2 seconds")
+    ddpm("schedule", "show", "--from-file", "pipe").refused(3, "pipe", "did not end within 0.2 seconds")
+
+
+def test_an_archive_of_one_giant_image_is_3(refused: Any, cwd: Path) -> None:
+    import numpy as np
+
+    np.savez_compressed(cwd / "giant.npz", images=np.zeros((1, 1, 20_000_000), np.uint8))
+    refused(["eval", "giant.npz", "--reference", "mnist"], 3, "giant.npz", "expected sides of 1 to 4096")
+    refused(["noise", "giant.npz"], 3, "giant.npz", "expected sides of 1 to 4096")
+
+
+def test_an_endless_stdin_is_3(monkeypatch: pytest.MonkeyPatch, ddpm: Any) -> None:
+    import io
+    import sys
+
+    from ddpm_cli.cli import _options
+
+    monkeypatch.setattr(_options, "LARGEST_INPUT", 2**20)
+    with Path("/dev/zero").open("rb") as endless:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(endless))
+        ddpm("noise", "-").refused(3, "stdin holds more than 1 MiB")
+        ddpm("eval", "-").refused(3, "stdin holds more than 1 MiB")

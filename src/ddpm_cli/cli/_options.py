@@ -465,6 +465,9 @@ def check_file(path: Path | None, option: str, *suffixes: str) -> None:
     files.check_place(path)
 
 
+LARGEST_INPUT = 2**29  # bytes, as of an image file
+
+
 def from_stdin(what: str, hint: str) -> bytes:
     """What is on stdin.
 
@@ -479,10 +482,12 @@ def from_stdin(what: str, hint: str) -> bytes:
     if sys.stdin.isatty():
         raise UsageError(f"- reads {what} from stdin, which is a terminal", hint)
     try:
-        content = sys.stdin.buffer.read()
+        content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
     except (OSError, ValueError) as error:  # a folder, not open for reading
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DataError(f"cannot read stdin: {reason.lower()}", hint) from error
     if not content:
         raise DataError(f"there is nothing on stdin, expected {what}", hint)
+    if len(content) > LARGEST_INPUT:
+        raise DataError(f"stdin holds more than {LARGEST_INPUT // 2**20} MiB, expected {what}", hint)
     return content

@@ -18,7 +18,8 @@ from ddpm_cli.errors import DataError, DdpmError, ResourceError, UsageError
 from ddpm_cli.ranges import shown
 
 BUDGET = {"epochs", "steps", "minutes"}
-LARGEST = 2**20  # bytes of settings
+LARGEST = 2**16  # bytes of settings
+PARTS = 100  # of a key; the time that tomllib takes grows with their square
 NOT_SETTINGS = {"config", "_", "help", "install_completion", "show_completion"}
 RUNNING = "ddpm_cli.running"  # in the context: that of the command that runs
 LABELS = "ddpm_cli.labels"  # in the context: (command, parameter) -> KEY in FILE
@@ -50,10 +51,22 @@ def read_config(context: Any, path: Path | None) -> None:
     context.default_map = {**below, **above}
 
 
+def _parsed(text: str) -> dict[str, Any]:
+    """The values of a TOML document.
+
+    Raises:
+        ValueError: not TOML, or a key that would take minutes.
+    """
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(".") > PARTS and not line.lstrip().startswith("#"):
+            raise ValueError(f"line {number} has a key of more than {PARTS} parts")
+    return tomllib.loads(text)
+
+
 def _settings(root: Any, path: Path) -> dict[str, Any]:
     """The settings in a file, by command and by the Python names of the options."""
     try:
-        return _checked(root.command, tomllib.loads(documents.text(path, LARGEST)), path, "ddpm", root.meta)
+        return _checked(root.command, _parsed(documents.text(path, LARGEST)), path, "ddpm", root.meta)
     except FileNotFoundError as error:
         raise DataError(f"there is no settings file {path}", "Leave out --config, or write one.") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -429,9 +429,10 @@ def _posterior(source: Source, name: str | None, at: str | None, where: str | No
 def _model(name: str | None, out: Output) -> "tuple[DiffusionModel, TrainingData, dict[str, Any]]":
     """The model, on the CPU in float32, since it is evaluated a few times only; its data; and what to print of it."""
     found, _ = named(name, out)
-    from ddpm_cli import checkpoint, library
+    from ddpm_cli import checkpoint, drawing, library
 
     model, info = checkpoint.load(found.path)
+    drawing.check_memory(model, 1)
     return (
         model,
         library.training_data(found, info),

@@ -15,6 +15,7 @@ from ddpm_cli.cli._output import Output, counted, duration
 from ddpm_cli.config import Spacing, Variance
 from ddpm_cli.errors import UsageError
 from ddpm_cli.labels import choose, names_of, parse
+from ddpm_cli.pixels import check_count
 
 if TYPE_CHECKING:
     from ddpm_cli.drawing import Drawing
@@ -158,6 +159,7 @@ def sample(
         found, info = named(model, out, label is not None or (guidance not in (None, 1) and guide is None))
         how, chosen = info.sampler.changed(sampler, changes), o.chosen_seed(seed)
         images = range(first, first + number)
+        check_count(per_class or number, info.shape)
         if per_class is not None:
             labels = [row for row in _rows(label, info.classes) for _ in range(per_class)]
             images = range(first, first + len(labels))

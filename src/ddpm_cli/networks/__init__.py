@@ -5,6 +5,8 @@ tensor of x's shape, or with `learned_variance` of twice its channels. What that
 fraction of a variance) is the denoiser's business, not theirs.
 """
 
+import math
+
 import torch
 from torch import nn
 
@@ -31,6 +33,12 @@ def use_winograd(network: nn.Module, wanted: bool) -> None:
     for layer in network.modules():
         if isinstance(layer, Convolution):
             layer.winograd = wanted and layer.in_channels * layer.out_channels >= winograd.WIDE
+
+
+def largest_map(config: NetworkConfig) -> int:
+    """Values in the largest feature map of a network for one image."""
+    patch = config.patch if isinstance(config, UNetConfig) else 1
+    return config.widths[0] * math.ceil(config.shape[1] / patch) * math.ceil(config.shape[2] / patch)
 
 
 def count_parameters(config: NetworkConfig) -> int:

@@ -101,6 +101,10 @@ class Best(NamedTuple):
     weights: dict[str, Tensor] | None  # copies that are still to be written; None: they are
 
 
+LEAST_IMAGES = 6  # tensors of a batch that training holds at once: images, noise, x_t, prediction and gradients
+LEAST_MAPS = 4  # of the size of a network's largest feature map, likewise
+
+
 @dataclass
 class Run:
     """One run folder and the training that fills it.
@@ -182,10 +186,27 @@ class Run:
             parameters=networks.count_parameters(network),
             flops=networks.count_flops(network),
         )
+        self._check_memory()
         self.batches = self._batches(self.data, c.train)
         self.state = self._fresh()
         self._prepare_validation()
         self._prepare_judge()
+
+    def _check_memory(self) -> None:
+        """Refuse a batch that cannot fit into memory, before anything is computed.
+
+        Raises:
+            ResourceError: the least that it takes is more than is free.
+        """
+        c, shape = self.config.train, self.info.shape
+        each = 4 * (LEAST_IMAGES * math.prod(shape) + LEAST_MAPS * networks.largest_map(self.info.network))
+        needed, free = math.ceil(c.batch_size / c.accumulate) * each, machine.free_memory(self.device)
+        if free is not None and needed > free:
+            raise ResourceError(
+                f"a batch of {c.batch_size:,} images of {'x'.join(map(str, shape))} takes at least "
+                f"{needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free",
+                "Use a smaller --batch-size, a larger --accumulate or a smaller --image-size.",
+            )
 
     def _fresh(self) -> TrainState:
         """A state before its first step, the same each time."""
