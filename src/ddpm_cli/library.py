@@ -72,7 +72,7 @@ class TrainingData(NamedTuple):
 
     Attributes:
         name: as the metadata of the model records it; empty if unknown.
-        source: a known set, or the absolute path of a folder; empty if unknown.
+        source: a known set, or the absolute path of a folder or an .npz archive; empty if unknown.
         on_bad_image: what training did with images of the folder that cannot be read.
     """
 
@@ -81,7 +81,7 @@ class TrainingData(NamedTuple):
     on_bad_image: OnBadImage = "stop"
 
     def located(self, option: str) -> str:
-        """The known set or the folder to read these images from.
+        """The known set, the folder or the archive to read these images from.
 
         Args:
             option: the one that names other images, for hints.
@@ -95,9 +95,9 @@ class TrainingData(NamedTuple):
         if not self.source:
             what = f"a folder ({self.name}) whose path is not recorded" if self.name else "images that are not recorded"
             raise UsageError(f"the model was trained on {what}", f"Pass {option} FOLDER.")
-        if self.source not in KNOWN and not is_folder(Path(self.source)):
+        if self.source not in KNOWN and not os.path.exists(self.source):  # noqa: PTH110  # never an error
             raise DataError(
-                f"the folder that the model was trained on, {self.source}, does not exist",
+                f"the images that the model was trained on, {self.source}, do not exist",
                 f"If it was moved, pass {option} FOLDER.",
             )
         return self.source

@@ -163,3 +163,26 @@ def test_a_grey_folder_is_compared_with_color(ddpm: Any, tmp_path: Path) -> None
     grey = data.load(str(tmp_path / "grey"), image_size=SIDE)
     color = data.ImageSet("grey", grey.images.repeat(3, axis=1))
     assert found["sha256"] == color.fingerprint()
+
+
+# --- archives of arrays ---------------------------------------------------------------------------------------------
+
+
+def test_an_archive_of_arrays_from_training_to_evaluation(ddpm: Any, cwd: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (24, 12, 12, 1), dtype=np.uint8)
+    np.savez(cwd / "mine.npz", np.asfortranarray(images), np.arange(24, dtype=np.uint8) % 2)
+    ddpm("train", "--dataset", "mine.npz", "--steps", 4, *TINY, "--name", "mine").done()
+    ddpm("train", "--resume", "mine", "--steps", 8).done()
+    assert ddpm("models", "show", "mine", "--json").done().json["classes"] == ["0", "1"]
+    ddpm("sample", "--model", "mine", "-n", 2, "--steps", 2, "--label", "1", "-o", "samples.npz").done()
+    found = ddpm("eval", "mine", "-n", 4, "--steps", 2, "--metrics", "ssim", "--json").done().json["protocol"]
+    assert (found["reference"]["data"], found["reference"]["images"]) == ("mine.npz", 24)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_other_channels_are_refused_before_training(ddpm: Any, cwd: Path, home: Path, channels: int) -> None:
+    np.savez(cwd / "mine.npz", images=np.zeros((8, 12, 12, channels), np.uint8))
+    ddpm("train", "--dataset", "mine.npz", "--steps", 4, *TINY).refused(
+        3, f"images of {channels} channels", "1 (grey) or 3 (RGB)"
+    )
+    assert not (home / "runs").exists()

@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -286,6 +287,70 @@ def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
         save(tmp_path / name, values)
         images = load((tmp_path / name).parent)
         assert images.images.tolist() == [expected], name
+
+
+def tiff(pixels: np.ndarray, photometric: int, extra: tuple[int, ...] = ()) -> bytes:
+    """A TIFF of 8 bits, (H, W, C), written by hand from the definition (TIFF 6.0), for Pillow writes few of them."""
+    height, width, channels = pixels.shape
+    count = 12 if extra else 11
+    end = 8 + 2 + 12 * count + 4
+    bits = end if channels > 2 else 8 | 8 << 16
+    extras = struct.pack(f"<{len(extra)}H", *extra)
+    where = end + 2 * channels
+    at = where + len(extras) if len(extras) > 4 else where
+    tags = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, channels, bits if channels > 1 else 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, photometric),
+        (273, 4, 1, at),
+        (274, 3, 1, 1),
+        (277, 3, 1, channels),
+        (278, 4, 1, height),
+        (279, 4, 1, pixels.size),
+        (284, 3, 1, 1),
+    ]
+    if extra:
+        tags.append((338, 3, len(extra), where if len(extras) > 4 else int.from_bytes(extras, "little")))
+    packed = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", count) + packed + bytes(4)
+    content = head + struct.pack(f"<{channels}H", *[8] * channels)
+    return content + (extras if len(extras) > 4 else b"") + pixels.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("channels", "photometric", "extra"),
+    [
+        (2, 1, (0,)),
+        (2, 1, ()),
+        (4, 2, (0,)),
+        (5, 2, (0, 0)),
+        (5, 2, (2, 0)),
+        (5, 1, (0, 0, 0, 0)),
+        (4, 1, (0, 0, 0)),
+        (8, 1, (0,) * 7),
+        (5, 1, ()),
+    ],
+)
+def test_more_channels_than_colors_are_refused_by_name(
+    tmp_path: Path, channels: int, photometric: int, extra: tuple[int, ...]
+) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(np.full((6, 7, channels), 90, np.uint8), photometric, extra))
+    with pytest.raises(DataError, match=f"it has {channels} channels"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("channels", "photometric", "extra", "expected"),
+    [(1, 1, (), 100), (1, 0, (), 155), (2, 1, (2,), 194), (3, 2, (), 100), (4, 2, (2,), 194)],
+)
+def test_tiffs_of_colors_and_transparency(
+    tmp_path: Path, channels: int, photometric: int, extra: tuple[int, ...], expected: int
+) -> None:
+    """100 where 100 of 255 is opaque: 100 * 100 / 255 + 155 = 194 on white."""
+    (tmp_path / "a.tif").write_bytes(tiff(np.full((6, 7, channels), 100, np.uint8), photometric, extra))
+    assert (load(tmp_path).images == expected).all()
 
 
 def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ddpm_cli import data
 from ddpm_cli.data import npz
 from ddpm_cli.errors import DataError
 from ddpm_cli.render.images import npz as written
@@ -98,6 +99,72 @@ def test_anything_else_is_a_data_error(content: bytes) -> None:
         npz.read(content, "a.npz")
     assert "a.npz" in caught.value.message
     assert "sample" in caught.value.hint
+
+
+@pytest.mark.parametrize("images", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize("layout", ["channels last", "channels first", "Fortran", "Fortran, channels first"])
+@pytest.mark.parametrize("names", [("images", "labels"), ("arr_0", "arr_1")])
+def test_every_layout_of_an_array(images: np.ndarray, layout: str, names: tuple[str, str]) -> None:
+    array = images if "first" in layout else np.moveaxis(images, 1, -1)
+    array = np.asfortranarray(array) if "Fortran" in layout else np.ascontiguousarray(array)
+    found = npz.read(archive(**{names[0]: array, names[1]: np.arange(len(images))}), "a.npz")
+    np.testing.assert_array_equal(found.images, images)
+    assert found.images.flags["C_CONTIGUOUS"]
+    assert found.labels is not None
+    assert found.labels.tolist() == list(range(len(images)))
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "<i2", ">i2", "<u2", "<i4", ">u4", "<u8", ">i8"])
+@pytest.mark.parametrize("column", [False, True])
+def test_labels_of_any_integer_type(dtype: str, column: bool) -> None:
+    labels = np.array([4, 0, 2, 2, 1], dtype)
+    found = npz.read(archive(images=GREY[:, 0], labels=labels[:, None] if column else labels), "a.npz")
+    assert found.labels is not None
+    assert found.labels.dtype == np.int64
+    assert found.labels.tolist() == [4, 0, 2, 2, 1]
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 16])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_other_numbers_of_channels_are_refused_by_name(channels: int, axis: int) -> None:
+    images = np.moveaxis(np.zeros((2, channels, 20, 20), np.uint8), 1, axis)
+    with pytest.raises(
+        DataError, match=rf"a.npz holds images of {channels} channels, expected 1 \(grey\) or 3 \(RGB\)"
+    ):
+        npz.read(archive(images=images), "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"images": GREY / 255}, "'images' is float64, expected uint8"),
+        ({"images": GREY.astype(np.int64)}, "'images' is int64, expected uint8"),
+        ({"images": GREY[:, 0] > 9}, "'images' is bool, expected uint8"),
+        ({"images": GREY[:, 0], "labels": np.zeros(5)}, "'labels' is float64, expected integers"),
+        ({"x_train": GREY, "y_train": GREY}, "it contains 'x_train', 'y_train' and no array named 'images'"),
+    ],
+)
+def test_the_reason_names_the_array(arrays: dict[str, np.ndarray], reason: str) -> None:
+    with pytest.raises(DataError) as caught:
+        npz.read(archive(**arrays), "a.npz")
+    assert reason in caught.value.message
+
+
+@pytest.mark.parametrize("descr", [b"<f7", b"|S9", b"<M8", b"=Q1", b"|V999"])
+def test_a_type_that_is_none_is_a_data_error(descr: bytes) -> None:
+    with pytest.raises(DataError, match="expected uint8"):
+        npz.read(packed(b"{'descr': '%s', 'fortran_order': False, 'shape': (1,), }\n" % descr), "a.npz")
+
+
+def test_an_archive_is_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(archive(arr_0=COLOUR, arr_1=np.array([0, 1, 1, 0], np.uint8)))
+    seen: list[tuple[int, ...]] = []
+    found = data.load(str(tmp_path / "a.npz"), accept=seen.append, limit=2)
+    np.testing.assert_array_equal(found.images, COLOUR[[0, 2]])
+    assert found.classes == ("0", "1")
+    assert (found.name, seen) == ("a.npz", [(3, 8, 8)])
+    assert data.load(str(tmp_path / "a.npz"), image_size=4).shape == (3, 4, 4)
+    assert not data.has_splits(str(tmp_path / "a.npz"))
 
 
 def test_a_missing_file_is_a_data_error(tmp_path: Path) -> None:

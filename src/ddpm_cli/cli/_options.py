@@ -238,7 +238,12 @@ ZeroTerminal = Annotated[
     ),
 ]
 Dataset = Annotated[
-    str, typer.Option(metavar="NAME|FOLDER", autocompletion=complete.data_sets, help="Known set, or folder of images.")
+    str,
+    typer.Option(
+        metavar="NAME|FOLDER|NPZ",
+        autocompletion=complete.data_sets,
+        help="Known set, folder of images, or .npz archive.",
+    ),
 ]
 DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where to look for the set first.  [default: none]")]
 Offline = Annotated[bool, typer.Option("--offline", envvar="DDPM_OFFLINE", help="Never use the network.")]

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from ddpm_cli import ranges
 from ddpm_cli.config import OnBadImage, Shape, check_number
-from ddpm_cli.data import find, folder, resize, store
+from ddpm_cli.data import find, folder, npz, resize, store
 from ddpm_cli.data.fetch import Progress
 from ddpm_cli.data.imageset import ImageSet, LeftOut
 from ddpm_cli.data.known import KNOWN, KnownSet, SourceFile, Split
 from ddpm_cli.errors import DataError, unknown_name
+from ddpm_cli.printable import printable
 
 __all__ = [
     "KNOWN",
@@ -27,6 +28,7 @@ __all__ = [
     "SourceFile",
     "Split",
     "has_splits",
+    "is_archive",
     "is_path",
     "load",
 ]
@@ -52,7 +54,7 @@ def load(
     """A data set by name or path.
 
     A known name is that set. Anything with a path separator or a leading ``.`` or ``~``, and any existing folder, is a
-    folder of images.
+    folder of images; a name that ends with ``.npz`` is an archive of them.
 
     Args:
         name: "mnist", "./photos", ...
@@ -81,6 +83,8 @@ def load(
         images = _load_known(
             KNOWN[name], split, image_size, data_dir=data_dir, offline=offline, say=say, progress=progress
         )
+    elif is_archive(name):
+        images = _load_archive(name, image_size, accept)
     elif is_path(name):
         found = folder.load(
             name,
@@ -111,10 +115,25 @@ def has_splits(name: str) -> bool:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name means a folder rather than a known set."""
+    """Whether a name means a folder or an archive rather than a known set."""
     return name not in KNOWN and (
-        os.sep in name or "/" in name or name.startswith((".", "~")) or folder.is_folder(name)
+        is_archive(name) or os.sep in name or "/" in name or name.startswith((".", "~")) or folder.is_folder(name)
     )
+
+
+def is_archive(name: str) -> bool:
+    """Whether a name means an archive of arrays, unless there is a folder of that name."""
+    return name.lower().endswith(".npz") and not folder.is_folder(name)
+
+
+def _load_archive(name: str, image_size: int | None, accept: Callable[[Shape], object]) -> ImageSet:
+    """The images of an archive, which are read each time."""
+    path = folder.place(name)
+    found = npz.read(path, name)
+    channels, height, width = found.shape
+    accept((channels, image_size or height, image_size or width))
+    images = found.images if image_size is None else resize.to_square(found.images, image_size)
+    return replace(found, name=printable(path.name), images=images)
 
 
 def _load_known(

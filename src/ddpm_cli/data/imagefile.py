@@ -35,6 +35,7 @@ STRIP = 2**20  # pixels converted at once, which bounds the memory
 PARTS = 2**18  # chunks of a PNG: of 2 KB each in the largest file
 SCANS = 100  # of a JPEG
 UNCLEAR = ("decoder error", "could not create decoder object", "cannot load this image")  # what Pillow says of damage
+TIFF_COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # channels by photometric interpretation (TIFF 6.0)
 SPREAD = {"L;2": 85, "L;4": 17}  # shades of 2 and 4 bits, as Pillow calls them: what spreads them to 8
 IN_A_FOLDER = "Repair it, move it out of the folder, or skip such images with --on-bad-image skip."
 # EXIF 2.32: how the stored image (C, H, W) becomes upright.
@@ -279,8 +280,29 @@ def _checked(stream: BinaryIO, whole: bool) -> bool:
         _check_jpeg(stream)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         _check_webp(head)
+    tiff = head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    if tiff:
+        _check_tiff(stream, head)
     stream.seek(0)
-    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    return tiff
+
+
+def _check_tiff(stream: BinaryIO, head: bytes) -> None:
+    """Refuse channels that are neither colors nor transparency, which Pillow drops or does not identify.
+
+    Raises:
+        ValueError: there are such channels.
+    """
+    from PIL.TiffImagePlugin import EXTRASAMPLES, PHOTOMETRIC_INTERPRETATION, SAMPLESPERPIXEL, ImageFileDirectory_v2
+
+    tags = ImageFileDirectory_v2(head[: 16 if head[2] == 43 else 8])  # 43: BigTIFF
+    stream.seek(tags.next)
+    tags.load(stream)
+    channels, extra = int(tags.get(SAMPLESPERPIXEL, 1)), tags.get(EXTRASAMPLES, ())
+    colors = TIFF_COLORS.get(tags.get(PHOTOMETRIC_INTERPRETATION, 0), channels)
+    alpha = channels == colors + 1 and (tuple(extra) in ((1,), (2,)) or (not extra and colors == 3))
+    if channels != colors and not alpha:
+        raise ValueError(f"it has {channels} channels, expected grey or RGB, with or without transparency")
 
 
 def _check_png(stream: BinaryIO) -> None:

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,19 @@ from ddpm_cli import documents, filekinds, ranges
 from ddpm_cli.data.imageset import ImageSet
 from ddpm_cli.data.streams import DAMAGE, LIES, ended, fill
 from ddpm_cli.errors import DataError
+from ddpm_cli.printable import printable
 
 LARGEST = 2**30  # bytes of one array: 1 GiB, a million images of MNIST
 CLASSES = 10_000  # at most
-HINT = "Expected: images, uint8 N x H x W or N x H x W x 3, and perhaps labels, int64, N; ddpm sample -o FILE.npz."
+HINT = (
+    "Expected: 'images' (or 'arr_0'), uint8, N x H x W, N x H x W x 3 or N x 3 x H x W; and perhaps 'labels' (or "
+    "'arr_1'), N integers. See ddpm sample -o FILE.npz."
+)
+UNNAMED = {"images": "arr_0", "labels": "arr_1"}  # how numpy.savez calls arrays that are passed without a name
+IMAGES, LABELS = ("uint8",), tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))  # types
 # The header of an array, in the form in which NumPy itself writes it (numpy.lib.format); a shape has decimals alone.
 HEADER = re.compile(
-    rb"{'descr': '(?P<dtype>[|<>][a-zA-Z][0-9]{0,3})', 'fortran_order': (?P<columns>False|True), "
+    rb"{'descr': '(?P<dtype>[|<>=][a-zA-Z][0-9]{0,3})', 'fortran_order': (?P<columns>False|True), "
     rb"'shape': \((?P<shape>[0-9, ]{0,80})\), } *\n"
 )
 
@@ -38,7 +45,7 @@ def read(source: Path | bytes, name: str) -> ImageSet:
         name: what to call the set.
 
     Raises:
-        DataError: missing, damaged, or without images.
+        DataError: missing, damaged, or without images of one or three channels.
     """
     if isinstance(source, Path) and not os.path.exists(source):  # noqa: PTH110  # unlike pathlib's, never an error
         raise DataError(f"there is no file {name}", HINT)
@@ -49,26 +56,48 @@ def read(source: Path | bytes, name: str) -> ImageSet:
         if kind and kind not in (filekinds.NPZ, filekinds.ZIP):
             raise DataError(f"{name} is {kind}{'' if kind == 'empty' else ', not an .npz archive'}", HINT)
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
-            images = _array(archive, "images", b"|u1")
-            labels = _array(archive, "labels", b"<i8", b"<i4") if "labels.npy" in archive.namelist() else None
+            images = _array(archive, "images", IMAGES)
+            labels = _array(archive, "labels", LABELS) if _called(archive, "labels") else None
     except (*DAMAGE, *LIES, LookupError) as error:
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{name} holds no images that can be read ({reason})", HINT) from error
-    if images.ndim == 4 and images.shape[-1] in (1, 3):
-        images = np.ascontiguousarray(np.moveaxis(images, -1, 1))
-    elif images.ndim == 3:
-        images = images[:, None]
-    else:
-        raise DataError(f"{name} holds images of shape {images.shape}", HINT)
-    if min(images.shape) < 1:
+    if min(images.shape, default=0) < 1:
         raise DataError(f"{name} holds no images, shape {images.shape}", HINT)
-    if labels is not None and labels.shape != images.shape[:1]:
+    images = _channels_first(images, name)
+    if labels is not None and labels.shape not in (images.shape[:1], (len(images), 1)):
         raise DataError(f"{name} holds {len(images)} images and labels of shape {labels.shape}", HINT)
     if labels is None or labels.min() < 0:
         return ImageSet(name, images)
     if labels.max() >= CLASSES:
         raise DataError(f"{name} holds a label of {labels.max()}, expected 0 to {CLASSES - 1:,}", HINT)
-    return ImageSet(name, images, labels.astype(np.int64), tuple(map(str, range(int(labels.max()) + 1))))
+    numbers = labels.reshape(-1).astype(np.int64)
+    return ImageSet(name, images, numbers, tuple(map(str, range(int(numbers.max()) + 1))))
+
+
+def _channels_first(images: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    """Images as (N, C, H, W), C = 1 or 3, contiguous.
+
+    Raises:
+        DataError: they have another number of channels, or of axes.
+    """
+    if images.ndim == 3:
+        return np.ascontiguousarray(images[:, None])
+    if images.ndim != 4:
+        raise DataError(f"{name} holds images of shape {images.shape}", HINT)
+    if images.shape[-1] in (1, 3):
+        return np.ascontiguousarray(np.moveaxis(images, -1, 1))
+    if images.shape[1] in (1, 3):
+        return np.ascontiguousarray(images)
+    channels = min(images.shape[1], images.shape[-1])
+    raise DataError(f"{name} holds images of {channels} channels, expected 1 (grey) or 3 (RGB)", HINT)
+
+
+def _called(archive: zipfile.ZipFile, name: str) -> str | None:
+    """The name that an array has in an archive; None where it is missing."""
+    there = archive.namelist()
+    if name == "labels" and "images.npy" in there:
+        return name if "labels.npy" in there else None
+    return next((each for each in (name, UNNAMED[name]) if f"{each}.npy" in there), None)
 
 
 def _named(code: bytes) -> str:
@@ -87,11 +116,12 @@ def _head(source: Path | bytes) -> bytes:
         return file.read(filekinds.HEAD)
 
 
-def _array(archive: zipfile.ZipFile, name: str, *kinds: bytes) -> NDArray[Any]:
+def _array(archive: zipfile.ZipFile, wanted: str, types: Sequence[str]) -> NDArray[Any]:
     """One array of an archive, after its header was compared with its size."""
-    if f"{name}.npy" not in archive.namelist():
-        others = [repr(each.removesuffix(".npy")) for each in archive.namelist()[:3]]
-        raise ValueError(f"it contains {', '.join(others) or 'nothing'} and no array named {name!r}")
+    name = _called(archive, wanted)
+    if name is None:
+        others = [printable(repr(each.removesuffix(".npy"))) for each in archive.namelist()[:3]]
+        raise ValueError(f"it contains {', '.join(others) or 'nothing'} and no array named {wanted!r}")
     entry = archive.getinfo(f"{name}.npy")
     if entry.file_size > LARGEST:
         raise ValueError(f"{name} has {entry.file_size:,} bytes, and {LARGEST:,} are read at most")
@@ -100,10 +130,9 @@ def _array(archive: zipfile.ZipFile, name: str, *kinds: bytes) -> NDArray[Any]:
         found = HEADER.fullmatch(file.read(length))
         if magic != b"\x93NUMPY\x01\x00" or found is None:
             raise ValueError(f"the header of {name!r} cannot be read")
-        if found["dtype"] not in kinds:
-            raise ValueError(f"{name!r} is {_named(found['dtype'])}, expected {' or '.join(map(_named, kinds))}")
-        if found["columns"] == b"True":
-            raise ValueError(f"{name!r} is in Fortran order, expected C order")
+        if _named(found["dtype"]) not in types:
+            expected = types[0] if len(types) == 1 else "integers"
+            raise ValueError(f"{name!r} is {_named(found['dtype'])}, expected {expected}")
         dtype = np.dtype(found["dtype"].decode())
         shape = tuple(int(word) for word in found["shape"].split(b",") if word.strip())
         size = dtype.itemsize * math.prod(shape)
@@ -111,7 +140,7 @@ def _array(archive: zipfile.ZipFile, name: str, *kinds: bytes) -> NDArray[Any]:
             raise ValueError(f"{name} has {entry.file_size - 10 - length} bytes, its header says {size}")
         if any(side > ranges.SIDE.most for side in shape[1:]):
             raise ValueError(f"{name!r} has the shape {shape}, expected sides of {ranges.SIDE.expected(0)}")
-        array = np.empty(shape, dtype)
-        fill(file, array.reshape(-1).view(np.uint8), name)
+        flat = np.empty(math.prod(shape), dtype)
+        fill(file, flat.view(np.uint8), name)
         ended(file, name)
-        return array
+        return flat.reshape(shape, order="F" if found["columns"] == b"True" else "C")

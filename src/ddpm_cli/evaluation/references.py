@@ -166,7 +166,7 @@ def reference(
         rest = partial(load, split="test" if which == "train" else "train", offline=True, say=lambda _: None)
         found = Reference(load(split=which, offline=offline, say=say), which, seed, rest, offline, say)
     else:
-        if not name.lower().endswith(".npz") and not data.is_path(name):
+        if not data.is_path(name):
             raise unknown_name("data set", name, data.KNOWN)
         size = shape[1] if shape[1] == shape[2] else None
         if on_bad_image is None and trained_on.is_at(paths.absolute(name)):

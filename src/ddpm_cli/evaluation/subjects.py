@@ -117,10 +117,8 @@ def read(
     """
     if isinstance(source, bytes):
         return npz.read(source, "standard input"), "all"
-    if source.lower().endswith(".npz"):
-        return npz.read(paths.absolute(source), source), "all"
     folder = paths.absolute(source)  # in full: a folder may be called as a known set is
-    if not library.is_folder(folder):
+    if not data.is_archive(source) and not library.is_folder(folder):
         raise DataError(f"there is no folder or .npz file {source}", "Name one, or a model: ddpm models list")
     load = partial(data.load, str(folder), image_size=image_size, on_bad_image=on_bad_image, say=say)
     return (load(split="test"), "test") if data.has_splits(str(folder)) else (load(), "all")
