@@ -757,6 +757,9 @@ def test_a_model_that_is_gone_is_missed(ddpm: Any, tmp_path: Path) -> None:
         {"clip": "perhaps"},
         {"seed": ""},
         {"guidance": "nan"},
+        {"columns": "0"},
+        {"per_class": "2.5"},
+        {"per_class": "9" * 30},
     ],
 )
 def test_a_picture_that_does_not_say_how_it_was_drawn(ddpm: Any, said: dict[str, str]) -> None:
@@ -767,6 +770,17 @@ def test_a_picture_that_does_not_say_how_it_was_drawn(ddpm: Any, said: dict[str,
             text.add_text(key, value)
         image.save("b.png", pnginfo=text)
     ddpm("sample", "--like", "b.png").refused(3, "b.png", "ddpm sample")
+
+
+@pytest.mark.parametrize("label", ["7,7,7,7", "1,1,1,2", "1000000,1,1,1"])
+def test_a_picture_of_classes_that_the_model_lacks_is_refused(ddpm: Any, label: str) -> None:
+    ddpm("sample", "-n", 4, "--steps", 1, "-o", "a.png").done()
+    with Image.open("a.png") as image:
+        text = PngInfo()
+        for key, value in (dict(image.text) | {"label": label, "per_class": "1"}).items():
+            text.add_text(key, value)
+        image.save("b.png", pnginfo=text)
+    ddpm("sample", "--like", "b.png").refused(2, "label")
 
 
 @pytest.mark.parametrize("interval", ["100", "a-b", "700-100", "-5-10"])

@@ -181,13 +181,13 @@ def sample(
     placed: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
     ready = drawing.ready(found.path, how, weights=weights, guide=away, **placed)
     loaded = ready.model
-    layout = _layout(columns, per_class, labels, loaded.classes)
     shown = ANIMATED // per_class * per_class or ANIMATED if per_class else ANIMATED  # whole rows
     watched = max(ROWS if trajectory else 0, shown if animate or kind in ("gif", "apng") else 0)
     begun = time.perf_counter()
     with out.progress("sampling", "image steps") as live:
         drawn = drawing.draw(loaded, chosen, images, labels, watched, live)
     seconds = time.perf_counter() - begun
+    layout = _layout(columns, per_class, labels, loaded.classes)  # of labels that the model has, by now
     about = provenance(ready, chosen, images)
     about |= {"columns": columns} if columns else {"per_class": per_class} if per_class else {}
     written = {"output": Path(output)}
