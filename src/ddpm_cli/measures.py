@@ -44,7 +44,7 @@ class Figure:
 
         Args:
             found: the metric's figures.
-            exact: every digit, for programs, with its standard error and the ends of its interval in three more
+            exact: six digits, for programs, with its standard error and the ends of its interval in three more
                 columns, empty where it has none; else in short, with how far it can be trusted.
         """
         value, real = found[self.key], found["real"][self.key]
@@ -63,7 +63,7 @@ class Figure:
     def _text(self, value: float | None, exact: bool) -> str:
         if value is None:
             return ""
-        return repr(value) if exact else f"{100 * value:.1f} %" if self.share else _short(value)
+        return f"{value:.6g}" if exact else f"{100 * value:.1f} %" if self.share else _short(value)
 
     def _trust(self, found: Mapping[str, Any]) -> str:
         if self.interval and found[self.interval] is not None:

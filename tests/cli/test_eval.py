@@ -163,10 +163,17 @@ def test_a_table_a_file_and_a_picture(ddpm: Any, photos: Path, cwd: Path) -> Non
     rows = list(csv.reader((cwd / "scores.csv").read_text().splitlines()))
     assert rows[0] == ["metric", "value", "real", "error", "low", "high"]
     document = json.loads(ddpm(*asked, "-o", "-").done().out)
-    assert float(rows[1][1]) == document["metrics"]["ssim"]["mean"]
-    assert float(rows[1][3]) == document["metrics"]["ssim"]["standard_error"]
+    assert rows[1][1] == f"{document['metrics']['ssim']['mean']:.6g}"  # digits that can be meant
+    assert rows[1][3] == f"{document['metrics']['ssim']['standard_error']:.6g}"
     share = next(row for row in rows if row[0] == "background")
-    assert [float(end) for end in share[4:]] == document["metrics"]["background"]["interval"]
+    assert [float(end) for end in share[4:]] == pytest.approx(document["metrics"]["background"]["interval"], rel=1e-5)
+    mean = f"{document['metrics']['ssim']['mean']:.3f}"
+    assert ddpm(*asked, "-o", "scores.md").done().out == "scores.md\n"
+    assert (cwd / "scores.md").read_text().splitlines()[2].startswith(f"| SSIM mean | {mean} ± ")
+    ddpm(*asked, "-o", "scores.tex").done()
+    assert f"SSIM mean & {mean} $\\pm$ " in (cwd / "scores.tex").read_text()
+    ddpm(*asked, "--plot", "scores.PDF").done()
+    assert (cwd / "scores.PDF").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.usefixtures("model")
@@ -187,8 +194,8 @@ def test_what_cannot_be_judged_is_refused(ddpm: Any, photos: Path, digits: Path)
     ddpm("eval", "-n", 2, "--reference", "mnist").refused(2, "1x12x12", "1x28x28")
     ddpm("eval", "-n", 2, "--reference", "mnist:valid").refused(2, "'valid'")
     ddpm("eval", "-n", 2, "--reference", photos, "--metrics", "labels").refused(2, "feature network")
-    ddpm("eval", "-n", 2, "--reference", photos, "--plot", "a.jpg").refused(2, ".png or .svg")
-    ddpm("eval", "-n", 2, "--reference", photos, "-o", "a.txt").refused(2, ".json or .csv")
+    ddpm("eval", "-n", 2, "--reference", photos, "--plot", "a.jpg").refused(2, ".png, .svg or .pdf")
+    ddpm("eval", "-n", 2, "--reference", photos, "-o", "a.txt").refused(2, ".json, .csv, .md or .tex")
     ddpm("eval", digits, "--sampler", "ddim").refused(2, "--sampler is for models")
     ddpm("eval", "no.npz").refused(3, "no.npz")
     Image.new("L", (12, 12)).save("grid.png")

@@ -195,7 +195,13 @@ def test_plot_prints_plain_text(ddpm: Any, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "beginning"),
-    [("plot.png", b"\x89PNG\r\n\x1a\n"), ("plot.svg", b"<?xml"), ("plot.csv", b"t,beta,abar"), ("plot.json", b"{")],
+    [
+        ("plot.png", b"\x89PNG\r\n\x1a\n"),
+        ("plot.svg", b"<?xml"),
+        ("plot.pdf", b"%PDF"),
+        ("plot.csv", b"t,beta,abar"),
+        ("plot.json", b"{"),
+    ],
 )
 def test_plot_writes_the_format_that_the_suffix_names(ddpm: Any, cwd: Path, name: str, beginning: bytes) -> None:
     result = ddpm("schedule", "plot", "--timesteps", 50, "-o", name).done()
@@ -469,10 +475,11 @@ def test_the_picture_shows_one_image_under_one_noise(ddpm: Any, cwd: Path) -> No
 
 
 def test_compare_draws_the_same_picture_each_time(ddpm: Any, cwd: Path) -> None:
-    for name in ("a.svg", "b.SVG"):
+    for name in ("a.svg", "b.SVG", "a.pdf", "b.PDF"):
         assert ddpm("schedule", "compare", "sigmoid", "--timesteps", 50, "-o", name).done().out == f"{name}\n"
     assert (cwd / "a.svg").read_bytes().startswith(b"<?xml")
     assert (cwd / "a.svg").read_bytes() == (cwd / "b.SVG").read_bytes()
+    assert (cwd / "a.pdf").read_bytes() == (cwd / "b.PDF").read_bytes()
 
 
 def test_compare_sends_a_picture_down_a_pipe(capsysbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -81,7 +81,7 @@ def test_schedule_with_a_last_level_of_pure_noise() -> None:
     assert schedule_text([zero], colour=False)
 
 
-@pytest.mark.parametrize("file_format", ["png", "svg"])
+@pytest.mark.parametrize("file_format", ["png", "svg", "pdf"])
 def test_same_numbers_same_bytes_whatever_the_user_set(file_format: str) -> None:
     import matplotlib as mpl
 

@@ -17,7 +17,7 @@ import typer
 from ddpm_cli import files, paths, ranges
 from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli._settings import label_of, read_config
-from ddpm_cli.config import SAMPLERS, SamplerConfig
+from ddpm_cli.config import SAMPLERS, PlotFormat, SamplerConfig
 from ddpm_cli.config import Device as DeviceName
 from ddpm_cli.config import Kind as KindName
 from ddpm_cli.config import OnBadImage as OnBadImageName
@@ -452,6 +452,14 @@ def _output_format(output: str, asked: str | None) -> Written:
         found = f"ends in .{suffix}" if suffix else "has no suffix"
         raise UsageError(f"{output} {found}, expected .png, .gif, .apng, .npz, or a folder with a slash")
     return cast(Written, asked or suffix)
+
+
+PLOTS = (".png", ".svg", ".pdf")  # suffixes of plots
+
+
+def plot_format(path: Path) -> PlotFormat:
+    """The format of a plot by the suffix of its file, one of PLOTS."""
+    return cast(PlotFormat, path.suffix.lower().removeprefix("."))
 
 
 def check_file(path: Path | None, option: str, *suffixes: str) -> None:

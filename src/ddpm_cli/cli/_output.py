@@ -4,8 +4,6 @@ Invariant: stdout holds the result of the command and nothing else; with --json 
 """
 
 import contextlib
-import csv
-import io
 import json
 import logging
 import math
@@ -23,6 +21,7 @@ from typing import Any, ClassVar, NoReturn, TextIO
 from ddpm_cli import files
 from ddpm_cli.errors import ResourceError, UsageError
 from ddpm_cli.printable import printable
+from ddpm_cli.render.tables import TABLES
 
 SCHEMA = 1
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -138,9 +137,9 @@ class Output:
 
         Args:
             document: for --json and for .json files.
-            short: for people at a terminal.
+            short: for people at a terminal, and in .md and .tex files.
             exact: for programs: off a terminal, and in .csv files.
-            output: a .json or .csv file, `-` for JSON on stdout; None: print.
+            output: a .json, .csv, .md or .tex file, `-` for JSON on stdout; None: print.
             written: files written beside, by their key in the document on stdout.
 
         Raises:
@@ -151,10 +150,9 @@ class Output:
             self.table(*(short if sys.stdout.isatty() else exact))
             return
         text = self.as_json(document) + "\n"
-        if output.suffix.lower() == ".csv":
-            table = io.StringIO()
-            csv.writer(table, lineterminator="\n").writerows([exact[0], *(map(printable, row) for row in exact[1])])
-            text = table.getvalue()
+        suffix = output.suffix.lower()
+        if suffix in TABLES:
+            text = TABLES[suffix](*(exact if suffix == ".csv" else short))
         self.save(output, text.encode())
         self.document({**document, **written, "output": output})
         if output != Path("-"):

@@ -2,9 +2,10 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from ddpm_cli import __version__, files, paths
+from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output
 from ddpm_cli.config import OnBadImage, Sampler
@@ -159,8 +160,9 @@ def _tell(
         from ddpm_cli.render.scores import sweep_figure
 
         front = [core.document(trial, info.schedule.timesteps) for trial in core.front(trials)]
-        kind: Literal["png", "svg"] = "svg" if wanted.plot.suffix.lower() == ".svg" else "png"
-        files.write_bytes(wanted.plot, sweep_figure(each, front, floor, f"model {name} ({info.id[:12]})", kind))
+        files.write_bytes(
+            wanted.plot, sweep_figure(each, front, floor, f"model {name} ({info.id[:12]})", o.plot_format(wanted.plot))
+        )
     short = (HEAD, [_row(trial, exact=False) for trial in each])
     exact = (EXACT_HEAD, [_row(trial, exact=True) for trial in each])
     out.report(document, short, exact, wanted.output, {} if wanted.plot is None else {"plot": wanted.plot})

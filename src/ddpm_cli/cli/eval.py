@@ -93,8 +93,10 @@ def evaluate(
     store: Annotated[
         bool, typer.Option("--store", help="With --sweep: draw from the model like the best of them from now on.")
     ] = False,
-    plot: Annotated[Path | None, o.file_option("Also a picture, .png or .svg.  [default: none]")] = None,
-    output: Annotated[Path | None, o.output("A .json or .csv file, or - for JSON on stdout.  [default: print]")] = None,
+    plot: Annotated[Path | None, o.file_option("Also a picture, .png, .svg or .pdf.  [default: none]")] = None,
+    output: Annotated[
+        Path | None, o.output("A .json, .csv, .md or .tex file, or - for JSON on stdout.  [default: print]")
+    ] = None,
     config: o.Config = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -107,9 +109,9 @@ def evaluate(
     out = Output(json, quiet, verbose)
     out.check_dash(output)
     wanted, chosen = _metrics(metrics), o.chosen_seed(seed)
-    o.check_file(plot, "--plot", ".png", ".svg")
+    o.check_file(plot, "--plot", *o.PLOTS)
     if output != Path("-"):
-        o.check_file(output, "-o", ".json", ".csv")
+        o.check_file(output, "-o", ".json", ".csv", ".md", ".tex")
     name = _one_subject(context, subject, model)
     if name is not None and _is_files(name):
         _refuse_drawing(context, name)
@@ -335,7 +337,7 @@ def _draw(found: "Evaluation", path: Path, name: str) -> None:
     picture = scores_figure(
         found.metrics,
         _title(found, name).replace("; ", "\n"),
-        "svg" if path.suffix.lower() == ".svg" else "png",
+        o.plot_format(path),
         found.pictures,
     )
     files.write_bytes(path, picture)

@@ -5,7 +5,7 @@ import json as json_module
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,8 +13,9 @@ from ddpm_cli import documents, ranges
 from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output
-from ddpm_cli.config import BETA_RANGES, SCHEDULES, Kind, ScheduleConfig
+from ddpm_cli.config import BETA_RANGES, SCHEDULES, Kind, PlotFormat, ScheduleConfig
 from ddpm_cli.errors import DataError, UsageError, unknown_name
+from ddpm_cli.render.tables import as_csv
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,7 +115,7 @@ def show(
 def plot(
     context: typer.Context,
     output: Annotated[
-        Path | None, o.output("A .png, .svg, .csv or .json file, or - for PNG on stdout.  [default: plot here]")
+        Path | None, o.output("A .png, .svg, .pdf, .csv or .json file, or - for PNG on stdout.  [default: plot here]")
     ] = None,
     config: o.Config = None,
     json: o.Json = False,
@@ -126,7 +127,7 @@ def plot(
     out.check_dash(output)
     schedule = _schedule(context, out)
     if output is not None:
-        _write(output, _formats(schedule, (".png", ".svg", ".csv", ".json")), _about(schedule), out)
+        _write(output, _formats(schedule, (".png", ".svg", ".pdf", ".csv", ".json")), _about(schedule), out)
     elif json:
         out.document(_document(schedule))
     else:
@@ -164,7 +165,8 @@ def compare(
         ),
     ] = None,
     output: Annotated[
-        Path | None, o.output("A .png, .svg, .csv or .json file, or - for PNG on stdout.  [default: compare here]")
+        Path | None,
+        o.output("A .png, .svg, .pdf, .csv or .json file, or - for PNG on stdout.  [default: compare here]"),
     ] = None,
     config: o.Config = None,
     json: o.Json = False,
@@ -329,7 +331,7 @@ def _rows(schedule: "Schedule", levels: "NDArray[np.intp]", digits: str) -> list
 def _formats(schedule: "Schedule", suffixes: Sequence[str]) -> dict[str, Callable[[], bytes]]:
     """How a schedule becomes each of these kinds of file."""
 
-    def picture(file_format: Literal["png", "svg"]) -> bytes:
+    def picture(file_format: PlotFormat) -> bytes:
         from ddpm_cli.render.plots import curve, schedule_figure
 
         return schedule_figure([curve(schedule, f"{schedule.config.kind}, T = {schedule.timesteps}")], file_format)
@@ -337,6 +339,7 @@ def _formats(schedule: "Schedule", suffixes: Sequence[str]) -> dict[str, Callabl
     makers: dict[str, Callable[[], bytes]] = {
         ".png": lambda: picture("png"),
         ".svg": lambda: picture("svg"),
+        ".pdf": lambda: picture("pdf"),
         ".csv": lambda: _csv(HEAD, _table(schedule, None)),
         ".json": lambda: _json(_document(schedule)),
     }
@@ -424,7 +427,7 @@ def _comparison_formats(schedules: "Sequence[Schedule]") -> dict[str, Callable[[
     """How a comparison becomes each kind of file."""
     import numpy as np
 
-    def picture(file_format: Literal["png", "svg"]) -> bytes:
+    def picture(file_format: PlotFormat) -> bytes:
         from ddpm_cli.render.noise import compared
         from ddpm_cli.render.plots import comparison_figure, curve
 
@@ -434,6 +437,7 @@ def _comparison_formats(schedules: "Sequence[Schedule]") -> dict[str, Callable[[
     return {
         ".png": lambda: picture("png"),
         ".svg": lambda: picture("svg"),
+        ".pdf": lambda: picture("pdf"),
         ".csv": lambda: _csv(*_comparison_table(schedules, [np.arange(each.timesteps + 1) for each in schedules])),
         ".json": lambda: _json(_comparison(schedules)),
     }
@@ -443,7 +447,7 @@ def _comparison_formats(schedules: "Sequence[Schedule]") -> dict[str, Callable[[
 
 
 def _csv(head: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
-    return "".join(",".join(row) + "\n" for row in [head, *rows]).encode()
+    return as_csv(head, rows).encode()
 
 
 def _json(document: Mapping[str, object]) -> bytes:

@@ -16,12 +16,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli import paths
+from ddpm_cli.config import PlotFormat
 from ddpm_cli.pixels import Pixels
 from ddpm_cli.printable import printable
 from ddpm_cli.schedule import Schedule
@@ -42,6 +43,7 @@ FONT = "DejaVu Sans"  # comes with matplotlib, so the same everywhere
 _STYLE: dict[Any, Any] = {
     "agg.path.chunksize": 10_000,  # long noisy curves overflow Agg's cell block otherwise
     "svg.hashsalt": "ddpm",  # else the ids in an SVG are random
+    "pdf.fonttype": 42,  # TrueType: text can be selected and edited
     "font.size": 10,
     "mathtext.fontset": "dejavusans",
     "axes.titlesize": 11,
@@ -85,7 +87,7 @@ def curve(schedule: Schedule, name: str) -> Curve:
     return Curve(name, t, schedule.betas, schedule.abars, schedule.log_snr, schedule.bound_weights)
 
 
-def schedule_figure(curves: Sequence[Curve], file_format: Literal["png", "svg"] = "png") -> bytes:
+def schedule_figure(curves: Sequence[Curve], file_format: PlotFormat = "png") -> bytes:
     """Four panels: beta, abar, the scales of signal and noise, log-SNR; a colour per schedule.
 
     Schedules of unequal length share the axis t / T. Beta has a logarithmic axis where a few steps dwarf the others, as
@@ -93,7 +95,7 @@ def schedule_figure(curves: Sequence[Curve], file_format: Literal["png", "svg"] 
 
     Args:
         curves: at least one.
-        file_format: ``png`` (1350 x 960 pixels) or ``svg``.
+        file_format: ``png`` (1350 x 960 pixels), ``svg`` or ``pdf``.
     """
     with styled((9.0, 6.4), file_format) as (figure, buffer):
         (beta, abar), (scale, snr) = figure.subplots(2, 2, sharex=True)
@@ -109,7 +111,7 @@ def comparison_figure(
     facts: Sequence[Sequence[str]],
     strip: Pixels,
     shares: Sequence[float] | Array,
-    file_format: Literal["png", "svg"] = "png",
+    file_format: PlotFormat = "png",
 ) -> bytes:
     """Schedules beside each other: five panels, a table that is also the key, and an image on its way under each.
 
@@ -118,7 +120,7 @@ def comparison_figure(
         facts: for each abar_T, largest beta, level of half noise, share of levels with |log-SNR| of at most 5, as text.
         strip: (K, S, C, H, W) uint8, one image at S levels under each schedule.
         shares: where those levels are, S shares of T, 0..1.
-        file_format: ``png`` (1650 pixels wide, higher the more curves) or ``svg``.
+        file_format: ``png`` (1650 pixels wide, higher the more curves), ``svg`` or ``pdf``.
     """
     width, panels, tile = 11.0, 6.0, 1.16  # inches
     below = 0.75 + tile * len(curves)
@@ -329,6 +331,8 @@ def styled(inches: tuple[float, float], file_format: str) -> Iterator[tuple["Fig
         # Neither the time nor the version of matplotlib: the same numbers give the same bytes.
         if file_format == "svg":
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        elif file_format == "pdf":
+            figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
         else:
             full = io.BytesIO()
             figure.savefig(full, format="png", metadata={"Software": None})

@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddpm_cli.config import PlotFormat
 from ddpm_cli.measures import METRICS, Drawing, Metric
 from ddpm_cli.pixels import Pixels
 from ddpm_cli.render.plots import COLOURS, DASHED, TEXT, legend_above, literal, literal_lines, styled
@@ -24,7 +25,7 @@ GENERATED, REAL = COLOURS[0], COLOURS[1]
 def scores_figure(
     metrics: Mapping[str, Any],
     title: str,
-    file_format: Literal["png", "svg"] = "png",
+    file_format: PlotFormat = "png",
     pictures: Mapping[str, Pixels] = MappingProxyType({}),
 ) -> bytes:
     """A panel for each metric that has something to draw.
@@ -32,7 +33,7 @@ def scores_figure(
     Args:
         metrics: the figures of an evaluation, by metric.
         title: what was evaluated, in lines.
-        file_format: ``png`` or ``svg``.
+        file_format: ``png``, ``svg`` or ``pdf``.
         pictures: pairs of images by the name of their metric, uint8 (2, n, C, H, W).
     """
     panels = [
@@ -116,7 +117,7 @@ def sweep_figure(
     front: Sequence[Mapping[str, Any]],
     real: float | None,
     title: str,
-    file_format: Literal["png", "svg"] = "png",
+    file_format: PlotFormat = "png",
 ) -> bytes:
     """Quality against network evaluations: all that finished, and the line of those that nobody beats in both.
 
@@ -125,7 +126,7 @@ def sweep_figure(
         front: those on the line.
         real: Fréchet distance of as many real images; None: not known.
         title: what was tried.
-        file_format: ``png`` or ``svg``.
+        file_format: ``png``, ``svg`` or ``pdf``.
     """
     finished = [each for each in trials if each["finished"] and math.isfinite(each["frechet"]["value"])]
     methods = sorted({each["sampler"] for each in finished})
