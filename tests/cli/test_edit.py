@@ -263,6 +263,33 @@ def test_an_edit_chooses_classes_as_sampling_does_and_names_them(
     assert ddpm("edit", "vary", picture, *common).done().json["label_names"] is None
 
 
+@pytest.mark.parametrize(
+    ("options", "frames"),
+    [
+        (("interpolate", "--between", "0,1,2", "--frames", 4), 2 * 4),
+        (("morph", "--label", "0,1,0", "-n", 3, "--frames", 4), 2 * 4),
+        (("vary", "picture.png", "-n", 5, "--strength", 1), 4),
+    ],
+)
+@pytest.mark.usefixtures("picture")
+def test_a_film_is_wide_enough_and_says_where_it_is(
+    ddpm: Any, cwd: Path, options: tuple[object, ...], frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddpm_cli.render import walks
+
+    captions: list[str] = []
+    framed = walks.framed
+    monkeypatch.setattr(walks, "framed", lambda *words: captions.append(words[1]) or framed(*words))
+    ddpm("edit", *options, *QUICK, "-o", "x.apng").done()
+    assert len(captions) == frames
+    if options[0] == "vary":
+        assert captions[-1] == "t = 0"
+    else:
+        assert captions == 2 * ["0%", "33%", "67%", "100%"]
+    with Image.open(cwd / "x.apng") as film:
+        assert film.width >= 256
+
+
 def test_images_named_in_settings_are_images_of_ones_own(ddpm: Any, cwd: Path, photos: Path) -> None:
     (cwd / "mine.toml").write_text(f'[edit.interpolate]\ndataset = "{photos}"\nindex = "0,13"\n')
     asked = ("edit", "interpolate", "--config", "mine.toml", "--frames", 3, "--steps", 2, "--seed", 0, "--json")

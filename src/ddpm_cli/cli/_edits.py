@@ -259,12 +259,11 @@ class Job:
         if self.kind == "npz":
             return npz(images, np.array([-1 if label is None else label for label in labels]))
         ways = things > 0
+        shares = [f"{share:.0%}" for share in np.linspace(0, 1, table.shape[1])]
         film, said = FILMS.get(self.kind), {"text": text} if self.kind == "apng" else {}
         if film is not None and ways:
             at_once = images.reshape(things, -1, *images.shape[1:])
-            there = frames(
-                at_once.swapaxes(0, 1), None, [f"{share:.0%}" for share in np.linspace(0, 1, table.shape[1])]
-            )
+            there = frames(at_once.swapaxes(0, 1), None, shares * (len(table) // things))
             return film([*there, *there[-2:0:-1]], milliseconds=100, hold=100, **said)
         if film is not None:
             walk = changed.drawing.walk
@@ -274,7 +273,6 @@ class Job:
         if len(images) == 1:
             return png(images[0], text)
         columns = [pixels for _, pixels in beside] + [table[:, k] for k in range(table.shape[1])]
-        shares = [f"{share:.0%}" for share in np.linspace(0, 1, table.shape[1])]
         captions = [caption for caption, _ in beside] + (shares if ways else [""] * table.shape[1])
         return png(trajectory(np.stack(columns), captions), text)
 
