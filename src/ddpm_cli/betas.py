@@ -1,8 +1,10 @@
 """A schedule of one's own, from a file of betas: JSON, a CSV, or a number a line."""
 
 import csv
+import sys
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 from ddpm_cli import documents, ranges
 from ddpm_cli.config import ScheduleConfig
@@ -11,6 +13,22 @@ from ddpm_cli.errors import DataError
 LARGEST = 64 * 2**20  # bytes of a file
 LARGEST_JSON = 24 * 2**20  # characters: a million betas, and no more lists in lists than fit into memory
 FORMS = 'Write a number a line, a CSV with a column beta, or {"betas": [...]}.'
+
+
+def from_file(path: Path) -> ScheduleConfig:
+    """The schedule whose betas a file holds; `-` is stdin.
+
+    Raises:
+        DataError: it cannot be read, or holds no betas.
+        UsageError: one lies outside (0, 1).
+    """
+    try:
+        text = sys.stdin.read(LARGEST) if path == Path("-") else documents.text(path, LARGEST)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}", FORMS) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the betas in {path} ({error})", FORMS) from error
+    return read(text, str(path))
 
 
 def read(text: str, name: str) -> ScheduleConfig:

@@ -19,7 +19,8 @@ Config = TypeVar("Config")
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
 
-Kind = Literal["constant", "linear", "quadratic", "scaled-linear", "cosine", "sigmoid", "custom"]
+Formula = Literal["constant", "linear", "quadratic", "scaled-linear", "cosine", "sigmoid"]
+Kind = Literal[Formula, "custom"]
 Target = Literal["eps", "x0", "v"]
 Loss = Literal["simple", "min-snr", "vlb", "hybrid"]
 Times = Literal["stratified", "uniform", "logit-normal"]
@@ -147,6 +148,20 @@ class ScheduleConfig:
             _check(same, "beta-end of a constant schedule", self.beta_end, "none, or the same as beta-start")
         fine = self.timesteps > 1 or not self.zero_terminal_snr
         _check(fine, "timesteps", self.timesteps, "2 or more with a zero terminal SNR")
+
+    @property
+    def scaling(self) -> str:
+        """What was done to the kind's own beta range because T is not 1000; empty: nothing."""
+        own = BETA_RANGES.get(self.kind)
+        needs_end = self.kind != "constant" and self.beta_end is None
+        if own is None or self.timesteps == 1000 or not (self.beta_start is None or needs_end):
+            return ""
+        start, end = self.beta_range()
+        scaled = f"{start:.3g}" if self.kind == "constant" else f"{start:.3g} to {end:.3g}"
+        return (
+            f"betas are {scaled}: the defaults at T = 1000 scaled by 1000/{self.timesteps}, so that the chain ends "
+            "equally noisy; --beta-start and --beta-end are not scaled"
+        )
 
     def check_target(self, target: Target) -> None:
         """Refuse what a network cannot be asked for: where nothing of the image is left, no noise tells of it.
@@ -386,8 +401,11 @@ class SamplerConfig:
 
     def steps_and_spacing(self, timesteps: int) -> tuple[int, Spacing]:
         """How many steps, and how they are spread, for a model of `timesteps` levels."""
-        steps, spacing, _ = SAMPLERS[self.name]
-        return self.steps or min(steps or timesteps, timesteps), self.spacing or spacing
+        usual, own, _ = SAMPLERS[self.name]
+        spacing = self.spacing or own
+        steps = self.steps or min(usual or timesteps, timesteps)
+        # More steps than whole levels visit each level once, as T steps do.
+        return min(steps, timesteps) if spacing in ("uniform", "trailing", "leading") else steps, spacing
 
     def variance_of(self, learned: bool) -> Variance:
         """The variance of the noise that `ddpm` adds back, for a model that has learned one or has not.

@@ -17,6 +17,7 @@ from ddpm_cli.ranges import Range
 def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]:
     """How to draw these images again, if there are any; what a method does not have is left out."""
     model, config = ready.model, ready.model.sampler
+    last = float(model.schedule.timesteps)  # where an interval ends, whatever was typed
     # As asked for, not as many as are left once equal levels are merged: a plan of these would be merged once more.
     steps, spacing = config.steps_and_spacing(model.schedule.timesteps)
     about = {
@@ -32,7 +33,7 @@ def provenance(ready: Ready, seed: int, images: Sequence[int]) -> dict[str, Any]
         "guidance": config.guidance,
         "guide": None if ready.guide is None else ready.guide.id,
         "rescale": config.rescale or None,
-        "interval": None if config.interval is None else "{}-{}".format(*config.interval),
+        "interval": None if config.interval is None else f"{config.interval[0]}-{min(config.interval[1], last)}",
         "threshold": config.threshold,
         "precision": ready.precision,
         "seed": seed,

@@ -100,7 +100,7 @@ class Schedule:
             return ""
         return (
             f"warning: abar_T is {self.abars[-1]:.2g}, more than {CLEAN_ENOUGH_TO_WARN:g}: x_T is not N(0, I), "
-            "where sampling starts; use more steps or larger betas"
+            "where sampling starts; use a larger --timesteps, larger betas or --zero-terminal-snr"
         )
 
     @property

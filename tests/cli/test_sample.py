@@ -786,3 +786,44 @@ def test_a_picture_of_classes_that_the_model_lacks_is_refused(ddpm: Any, label: 
 @pytest.mark.parametrize("interval", ["100", "a-b", "700-100", "-5-10"])
 def test_an_interval_of_guidance_is_two_levels(ddpm: Any, interval: str) -> None:
     ddpm("sample", *FEW, "--guidance", 2, f"--guidance-interval={interval}").refused(2, "interval")
+
+
+# --- options that do nothing ---
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "leading"])
+def test_more_steps_than_timesteps_are_as_many_steps_as_there_are(ddpm: Any, spacing: str) -> None:
+    options = ("-n", 1, "--sampler", "ddim", "--spacing", spacing, "--steps", 1500, "--seed", 0)
+    result = ddpm("sample", *options, "--json").done()
+    assert result.json["steps"] == result.json["evaluations"] == 1000
+    assert "1,000 steps are made" in result.err
+
+
+@pytest.mark.usefixtures("model")
+def test_steps_that_are_made_are_not_remarked_on(ddpm: Any) -> None:
+    result = ddpm("sample", "-n", 1, "--sampler", "dpm++2m", "--steps", 7, "--json").done()  # between the timesteps
+    assert result.json["steps"] == result.json["evaluations"] == 7
+    assert "steps are made" not in result.err
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("interval", ["1001-2000", "0-0.5", "998.5-998.6"])
+def test_an_interval_without_a_guided_step_is_refused(ddpm: Any, interval: str) -> None:
+    guided = ("--guidance", 2, "--guidance-interval", interval)
+    ddpm("sample", "-n", 1, "--sampler", "ddim", "--steps", 4, *guided).refused(2, "--guidance-interval", "no timestep")
+
+
+@pytest.mark.usefixtures("model")
+def test_an_interval_is_recorded_up_to_the_last_timestep(ddpm: Any) -> None:
+    guided = ("--guidance", 2, "--guidance-interval", "500-5000")
+    document = ddpm("sample", "-n", 1, "--sampler", "ddim", "--steps", 4, *guided, "--json").done().json
+    assert document["interval"] == "500.0-1000.0"
+    assert document["evaluations"] == 4 + 3  # guided at 1000, 750 and 500, not at 250
+
+
+@pytest.mark.usefixtures("model")
+def test_a_class_that_guidance_0_ignores_is_noted(ddpm: Any) -> None:
+    few = ("-n", 1, "--steps", 1, "--label", 1)
+    assert "--label changes nothing" in ddpm("sample", *few, "--guidance", 0).done().err
+    assert "--label changes nothing" not in ddpm("sample", *few, "--guidance", 0.5).done().err

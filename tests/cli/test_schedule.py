@@ -525,3 +525,21 @@ def test_compare_loads_no_torch_and_no_pyplot(cwd: Path, options: list[str]) -> 
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr.split() == (["matplotlib"] if "-o" in options else [])
     assert list(cwd.iterdir()) == ([cwd / "compare.svg"] if "-o" in options else [])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--kind", "linear", "--beta-start", 1e-4, "--beta-end", 0.02],
+        ["--kind", "constant", "--beta-start", 0.01],
+    ],
+    ids=str,
+)
+def test_a_cap_does_not_apply_to_betas_that_are_given(ddpm: Any, options: list[Any]) -> None:
+    ddpm("schedule", "show", *options, "--max-beta", 0.001).refused(2, "--max-beta")
+
+
+def test_betas_that_are_scaled_are_named(ddpm: Any) -> None:
+    said = ddpm("schedule", "show", "--kind", "constant", "--timesteps", 100, "--json").done().err
+    assert "betas are 0.1:" in said
+    assert "scaled" not in ddpm("schedule", "show", "--kind", "cosine", "--timesteps", 100, "--json").done().err

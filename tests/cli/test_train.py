@@ -627,3 +627,95 @@ def test_flat_images_are_no_fault_of_the_model(ddpm: Any, cwd: Path) -> None:
     assert "too few" not in result.err
     assert "no samples" not in result.err
     ddpm("sample", "--model", "white", "-n", 2, "-o", cwd / "one.png").done()
+
+
+# --- schedules with betas of one's own ---
+
+
+def test_a_course_with_300_betas_from_1e_4_to_0_02_is_trained_as_such(ddpm: Any, quick: tuple[str, ...]) -> None:
+    from ddpm_cli.checkpoint import read_info
+    from ddpm_cli.schedule import Schedule
+
+    linear = ("--schedule", "linear", "--timesteps", 300, "--beta-start", 1e-4, "--beta-end", 0.02)
+    result = ddpm(*quick, *linear, "--steps", 2, "-o", "course").done()
+    betas = Schedule(read_info(Path("course") / "model.safetensors").schedule).betas[1:]
+    np.testing.assert_allclose(betas, [1e-4 + (0.02 - 1e-4) * k / 299 for k in range(300)], rtol=1e-12)
+    assert "scaled by" not in result.err
+    assert "--zero-terminal-snr" in result.err  # abar_T is 0.05
+    ddpm("train", "--resume", "course", "--steps", 3).done()
+    ddpm("sample", "--model", "course/", "-n", 1, "--sampler", "ddpm", "--steps", 3, "-o", "one.png").done()
+
+
+@pytest.mark.parametrize("form", ["lines", "csv", "json"])
+def test_betas_from_a_file_are_the_schedule_of_the_model(ddpm: Any, quick: tuple[str, ...], form: str) -> None:
+    from ddpm_cli.checkpoint import read_info
+
+    betas = [0.01, 0.2, 0.05, 0.4, 0.9]
+    text = {
+        "lines": "\n".join(map(str, betas)),
+        "csv": "beta\n" + "\n".join(map(str, betas)),
+        "json": json.dumps(betas),
+    }
+    Path("betas").write_text(text[form], encoding="utf-8")
+    ddpm(*quick, "--betas", "betas", "--steps", 2, "-o", "own").done()
+    schedule = read_info(Path("own") / "model.safetensors").schedule
+    assert (schedule.kind, schedule.timesteps, list(schedule.betas)) == ("custom", 5, betas)
+    assert ddpm(*quick, "--betas", "betas", "--steps", 2, "--dry-run", "--json").done().json["steps"] == 2
+    ddpm("train", "--resume", "own", "--steps", 3).done()
+    ddpm("sample", "--model", "own/", "-n", 1, "-o", "one.png").done()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--betas", "betas", "--timesteps", 5], 2, ["--timesteps", "--betas"]),
+        (["--betas", "betas", "--schedule", "linear"], 2, ["--schedule", "--betas"]),
+        (["--betas", "betas", "--beta-end", 0.1], 2, ["--beta-end", "--betas"]),
+        (["--betas", "nowhere"], 3, ["nowhere"]),
+        (["--betas", "empty"], 3, ["empty", "beta"]),
+        (["--betas", "wide"], 2, ["1.5"]),
+        (["--betas", "many"], 2, ["100,001", "100,000"]),
+        (["--schedule", "custom"], 2, ["custom"]),
+        (["--beta-start", 0.1], 2, ["--beta-start", "cosine"]),
+        (["--ema", 0.9999, "--steps", 20_000], 2, ["--ema", "6,931 steps", "--ema 0.35"]),
+        (["--ema", 0.51], 2, ["--ema", "0.5"]),
+        (["--data-dir", "."], 2, ["--data-dir", "known data sets"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_options_of_the_recipe_that_would_do_nothing_or_contradict(
+    ddpm: Any, quick: tuple[str, ...], options: list[Any], code: int, words: list[str]
+) -> None:
+    Path("betas").write_text("0.1\n0.2\n0.3\n", encoding="utf-8")
+    Path("empty").write_text("", encoding="utf-8")
+    Path("wide").write_text("0.1\n1.5\n", encoding="utf-8")
+    Path("many").write_text("0.1\n" * 100_001, encoding="utf-8")
+    ddpm(*quick, *options).refused(code, *words)
+
+
+def test_options_for_folders_are_refused_with_a_known_set(ddpm: Any) -> None:
+    ddpm("train", "--dataset", "mnist", "--on-bad-image", "skip").refused(2, "--on-bad-image", "folders")
+
+
+def test_betas_that_are_scaled_are_printed(ddpm: Any, quick: tuple[str, ...]) -> None:
+    options = (*quick, "--steps", 2, "--schedule", "linear")
+    said = ddpm(*options, "--timesteps", 300, "--dry-run").done().err
+    assert "betas are 0.000333 to 0.0667" in said  # 1e-4 and 0.02 times 1000/300
+    assert "scaled by 1000/300" in said
+    assert "scaled by" not in ddpm(*options, "--dry-run").done().err
+    assert (
+        "betas are 0.0001 to 0.0667" in ddpm(*options, "--timesteps", 300, "--beta-start", 1e-4, "--dry-run").done().err
+    )
+
+
+def test_a_limit_above_the_number_of_images_is_noted(ddpm: Any, quick: tuple[str, ...]) -> None:
+    assert (
+        "--limit 25 leaves nothing out: there are 24 images"
+        in ddpm(*quick, "--limit", 25, "--dry-run", "--steps", 1).done().err
+    )
+    assert "leaves nothing out" not in ddpm(*quick, "--limit", 24, "--dry-run", "--steps", 1).done().err
+
+
+@pytest.mark.parametrize("command", ["train", "noise"])
+def test_help_does_not_offer_a_custom_schedule_where_it_is_refused(ddpm: Any, command: str) -> None:
+    assert "custom" not in ddpm(command, "--help").done().out

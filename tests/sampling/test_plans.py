@@ -144,3 +144,11 @@ def test_log_snr_steps_are_even_in_log_snr(noisiest: float, start: float | str) 
 
 def test_log_snr_may_be_finer_than_the_levels() -> None:
     assert len(plan(Schedule(ScheduleConfig("cosine", 10)), 60, "log-snr")) == 61
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "trailing", "leading"])
+@pytest.mark.parametrize("timesteps", [1, 2, 7, 100, 1000])
+def test_more_steps_than_timesteps_visit_each_once_as_T_steps_do(spacing: Spacing, timesteps: int) -> None:
+    schedule = Schedule(ScheduleConfig("linear", timesteps))
+    for steps in (timesteps, timesteps + 1, 2 * timesteps + 1, 5 * timesteps):
+        assert times(schedule, steps, spacing) == list(range(timesteps, -1, -1))

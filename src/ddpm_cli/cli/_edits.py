@@ -12,7 +12,7 @@ from ddpm_cli import files
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._images import Source, refuse_two_sources
 from ddpm_cli.cli._models import guide as guide_of
-from ddpm_cli.cli._models import named
+from ddpm_cli.cli._models import named, note_merged
 from ddpm_cli.cli._output import Output, counted, duration
 from ddpm_cli.errors import UsageError
 from ddpm_cli.labels import choose, names_of, parse
@@ -82,6 +82,7 @@ class Job:
 
         placed = {name: values[name] for name in ("weights", "batch_size", "device", "precision")}
         ready = drawing.ready(found.path, how, guide=away, **placed)
+        note_merged(ready.model, values["steps"], out)
         seed, trained_on = o.chosen_seed(values["seed"]), library.training_data(found, info)
         return cls(what, values, context, output, kind, ready, trained_on, seed, out)
 

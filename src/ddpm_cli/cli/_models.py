@@ -8,6 +8,7 @@ from ddpm_cli.cli._output import Output, age
 if TYPE_CHECKING:
     from ddpm_cli.checkpoint import Info
     from ddpm_cli.library import Found
+    from ddpm_cli.sampling import DiffusionModel
 
 
 def guide(name: str | None, out: Output, model: str | None = None) -> "Path | None":
@@ -31,6 +32,16 @@ def guide(name: str | None, out: Output, model: str | None = None) -> "Path | No
         return None
     out.note(f"guide {found.name} ({found.origin}, {checkpoint.read_info(found.path).id[:12]})")
     return found.path
+
+
+def note_merged(model: "DiffusionModel", steps: int | None, out: Output) -> None:
+    """Say so where fewer steps are made than were typed."""
+    if steps is not None and model.steps < steps:
+        _, spacing = model.sampler.steps_and_spacing(model.schedule.timesteps)
+        out.note(
+            f"--steps {steps:,}: {model.steps:,} steps are made; the model has {model.schedule.timesteps:,} timesteps, "
+            f"and --spacing {spacing} visits each at most once"
+        )
 
 
 def with_id(model: str, name: str | None, out: Output) -> "Found":

@@ -19,6 +19,7 @@ from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli._settings import label_of, read_config
 from ddpm_cli.config import SAMPLERS, PlotFormat, SamplerConfig
 from ddpm_cli.config import Device as DeviceName
+from ddpm_cli.config import Formula as FormulaName
 from ddpm_cli.config import Kind as KindName
 from ddpm_cli.config import OnBadImage as OnBadImageName
 from ddpm_cli.config import Precision as PrecisionName
@@ -194,12 +195,6 @@ def _default_steps() -> str:
     return f"{', '.join(own)}, else {usual}"
 
 
-def _refuse_custom(context: typer.Context, kind: KindName) -> KindName:
-    if kind == "custom":
-        raise UsageError(f"{context.command_path} has no custom schedule", "Choose one of those in: ddpm schedule list")
-    return kind
-
-
 UNNAMED = "newest finished run, else the shipped mnist"  # the model where nobody names one
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, notes or hints; errors remain.")]
@@ -217,7 +212,7 @@ Precision = Annotated[
 ]
 Seed = Annotated[int | None, number(ranges.SEED, help="Of everything drawn.  [default: random, printed]")]
 Kind = Annotated[KindName, typer.Option(help="Noise schedule.")]
-Schedule = Annotated[KindName, typer.Option(help="Noise schedule.", callback=_refuse_custom)]
+Schedule = Annotated[FormulaName, typer.Option(help="Noise schedule.")]
 Timesteps = Annotated[int, number(ranges.TIMESTEPS, metavar="T", help="Number of noising steps.")]
 BetaStart = Annotated[
     float | None,

@@ -14,7 +14,7 @@ from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli import _sweep
 from ddpm_cli.cli._models import guide as guide_of
-from ddpm_cli.cli._models import named
+from ddpm_cli.cli._models import named, note_merged
 from ddpm_cli.cli._output import Live, Output, counted, duration
 from ddpm_cli.config import OnBadImage, Sampler, Shape
 from ddpm_cli.errors import UsageError, unknown_name
@@ -251,6 +251,7 @@ def _source(
         from ddpm_cli import drawing, evaluation
 
         ready = drawing.ready(found.path, config, **how)
+        note_merged(ready.model, changes["steps"], out)
         with out.progress("sampling", "image steps") as live:
             return evaluation.drawn(ready, count, seed, _Announcing(live, out), in_float32)
 

@@ -148,8 +148,8 @@ def noise(
         made, about = _estimates(source, model, at, form, chosen)
     else:
         noisy = Schedule(ScheduleConfig(schedule, timesteps, beta_start, beta_end, zero_terminal_snr=zero_terminal_snr))
-        if noisy.warning:
-            out.note(noisy.warning)
+        for text in filter(None, (noisy.config.scaling, noisy.warning)):
+            out.note(text)
         way = _Way(noisy, process, kind, chosen)
         made, about = _strip(source, at, way, form, output) if view == "strip" else _density(noisy, chosen, out)
     if made is not None:

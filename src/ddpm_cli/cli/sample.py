@@ -10,7 +10,7 @@ import typer
 from ddpm_cli import files, paths, ranges
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._models import guide as guide_of
-from ddpm_cli.cli._models import named, with_id
+from ddpm_cli.cli._models import named, note_merged, with_id
 from ddpm_cli.cli._output import Output, counted, duration
 from ddpm_cli.config import Spacing, Variance
 from ddpm_cli.errors import UsageError
@@ -156,7 +156,8 @@ def sample(
     changes |= {"rescale": rescale, "threshold": threshold, "interval": None if interval is None else _levels(interval)}
     labels: list[int] | None = None
     if like is None:
-        found, info = named(model, out, label is not None or (guidance not in (None, 1) and guide is None))
+        needs_classes = label is not None or per_class is not None or (guidance not in (None, 1) and guide is None)
+        found, info = named(model, out, needs_classes)
         how, chosen = info.sampler.changed(sampler, changes), o.chosen_seed(seed)
         images = range(first, first + number)
         check_count(per_class or number, info.shape)
@@ -181,6 +182,11 @@ def sample(
     placed: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
     ready = drawing.ready(found.path, how, weights=weights, guide=away, **placed)
     loaded = ready.model
+    if like is None:
+        note_merged(loaded, steps, out)
+        _refuse_idle_interval(loaded)
+        if loaded.sampler.guidance == 0 and loaded.guide is None and label is not None:
+            out.note("--guidance 0 ignores the classes: --label changes nothing.")
     shown = ANIMATED // per_class * per_class or ANIMATED if per_class else ANIMATED  # whole rows
     watched = max(ROWS if trajectory else 0, shown if animate or kind in ("gif", "apng") else 0)
     begun = time.perf_counter()
@@ -256,6 +262,23 @@ def _layout(columns: int | None, per_class: int | None, labels: list[int] | None
     if per_class is None or labels is None:
         return Layout(columns)
     return Layout(per_class, tuple((label, classes[label]) for label in labels[::per_class]))
+
+
+def _refuse_idle_interval(model: "DiffusionModel") -> None:
+    """Refuse a guidance interval in which nothing is guided.
+
+    Raises:
+        UsageError: it contains no timestep of the model, or none that is visited.
+    """
+    if model.sampler.interval is None or model.guided:
+        return
+    low, high = model.sampler.interval
+    last = model.schedule.timesteps
+    where = f"that these {model.steps} steps visit" if low <= last else f"of the model, which has 1 to {last:,}"
+    raise UsageError(
+        f"--guidance-interval {low:g}-{high:g} contains no timestep {where}",
+        f"Choose one inside 1-{last}, or remove --guidance-interval.",
+    )
 
 
 def _levels(text: str) -> tuple[float, float]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm_cli import documents, ranges
+from ddpm_cli import ranges
 from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output
 from ddpm_cli.config import BETA_RANGES, SCHEDULES, Kind, PlotFormat, ScheduleConfig
-from ddpm_cli.errors import DataError, UsageError, unknown_name
+from ddpm_cli.errors import UsageError, unknown_name
 from ddpm_cli.render.tables import as_csv
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ def _schedule(context: typer.Context, out: Output) -> "Schedule":
 
     values = _values(context)
     _refuse_ownerless(context, [values["kind"]])
+    _refuse_cap(context, values)
     if context.params["from_file"] is not None:
         _refuse_beside_a_file(context, [name for name in values if values[name] != "custom"])
     if context.params["from_file"] is not None or values["kind"] == "custom":
@@ -210,8 +211,7 @@ def _schedule(context: typer.Context, out: Output) -> "Schedule":
     else:
         config = ScheduleConfig(**values)
     schedule = Schedule(config)
-    if schedule.warning:
-        out.note(schedule.warning)
+    _note(schedule, out)
     return schedule
 
 
@@ -237,9 +237,14 @@ def _schedules(context: typer.Context, named: Sequence[str], out: Output) -> "li
         for kind in kinds
     ]
     for schedule in schedules:
-        if schedule.warning:
-            out.note(f"{schedule.config.kind}: {schedule.warning}")
+        _note(schedule, out, f"{schedule.config.kind}: ")
     return schedules
+
+
+def _note(schedule: "Schedule", out: Output, name: str = "") -> None:
+    """What is printed of a schedule in addition to its numbers."""
+    for text in filter(None, (schedule.config.scaling, schedule.warning)):
+        out.note(f"{name}{text}")
 
 
 def _values(context: typer.Context) -> dict[str, Any]:
@@ -270,17 +275,21 @@ def _refuse_ownerless(context: typer.Context, kinds: Sequence[str]) -> None:
             raise UsageError(f"--{name} belongs to {owner}, found {', '.join(kinds)}", f"Leave out --{name}.")
 
 
+def _refuse_cap(context: typer.Context, values: Mapping[str, Any]) -> None:
+    """Refuse a cap of betas that are all given, and are taken as they are."""
+    ends = {"constant": ["beta_start"], "custom": []}.get(values["kind"], ["beta_start", "beta_end"])
+    given = values["kind"] not in ("cosine", "sigmoid") and all(values[name] is not None for name in ends)
+    if given and o.is_typed(context, "max_beta"):
+        raise UsageError("--max-beta does not apply to betas that are given", "Remove --max-beta.")
+
+
 def _custom(path: Path | None) -> ScheduleConfig:
     """The schedule whose betas are in a file; the file decides T."""
     if path is None:
         raise UsageError("a custom schedule needs betas", "Name their file: --from-file betas.csv")
     from ddpm_cli import betas
 
-    try:
-        text = sys.stdin.read(betas.LARGEST) if path == Path("-") else documents.text(path, betas.LARGEST)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the betas in {path} ({error})", betas.FORMS) from error
-    return betas.read(text, str(path))
+    return betas.from_file(path)
 
 
 # --- one schedule as document, table, curve and file ----------------------------------------------------------------

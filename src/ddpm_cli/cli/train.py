@@ -1,6 +1,7 @@
 """``ddpm train``: fit a denoiser, show how it goes, lose nothing."""
 
 import dataclasses
+import math
 import os
 import secrets
 import signal
@@ -35,6 +36,8 @@ from ddpm_cli.errors import DataError, ResourceError, UsageError, unknown_name
 if TYPE_CHECKING:
     from ddpm_cli.runs import Run
 
+LONGEST_EMA = 0.5  # fraction of training
+MOST_BETAS = 100_000  # 5 MB of the 16 MiB that the header of a state may have, which holds them twice
 LABEL = 40  # letters of the data's name in that of a run
 LONG = 3600.0  # seconds after which a run is announced as long
 # What --resume may be combined with; everything else is in the run.
@@ -74,6 +77,16 @@ def train(
     ] = None,
     schedule: o.Schedule = ScheduleConfig.kind,
     timesteps: o.Timesteps = ScheduleConfig.timesteps,
+    beta_start: o.BetaStart = None,
+    beta_end: o.BetaEnd = None,
+    betas: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Use the betas in a file as the schedule: JSON, a CSV with a column beta, or one number per line.  "
+            "[default: none]",
+        ),
+    ] = None,
     zero_terminal_snr: o.ZeroTerminal = ScheduleConfig.zero_terminal_snr,
     target: Annotated[
         Target | None, typer.Option(help="What the network predicts.  [default: the recipe's, v]")
@@ -199,6 +212,9 @@ def train(
             context.with_resource(files.held(folder, make=False))  # to the end, and before anything in it is read
         chosen = _saved(folder, typed)
     else:
+        _refuse_idle(context, dataset)
+        if ema is not None:
+            _check_ema(ema, steps)
         recipe = recipe or ("report" if preset == "report" else "default")
         fit: dict[str, Any] = {"target": target, "loss": loss, "times": times, "batch_size": batch_size}
         fit |= {"accumulate": accumulate, "lr": lr, "ema": ema}
@@ -207,7 +223,15 @@ def train(
             budget=Budget(**budget) if budget else _recipe(recipe)[1],
             preset=preset,
             conditional=conditional,
-            schedule=ScheduleConfig(schedule, timesteps, zero_terminal_snr=zero_terminal_snr),
+            schedule=_schedule(
+                context,
+                betas,
+                kind=schedule,
+                timesteps=timesteps,
+                beta_start=beta_start,
+                beta_end=beta_end,
+                zero_terminal_snr=zero_terminal_snr,
+            ),
             train=_recipe(recipe, seed=o.chosen_seed(seed), **fit)[0],
             limit=limit,
             image_size=image_size,
@@ -236,6 +260,63 @@ def _dataset(name: str) -> str:
     from ddpm_cli import data
 
     return str(paths.absolute(name)) if data.is_path(name) else name
+
+
+def _schedule(context: typer.Context, betas: Path | None, **formula: Any) -> ScheduleConfig:
+    """The schedule of a formula, or of a file of betas, which says all of it.
+
+    Raises:
+        DataError: the file holds no betas.
+        UsageError: an option that the file decides, or more betas than the header of a model file can hold.
+    """
+    if betas is None:
+        return ScheduleConfig(**formula)
+    for name in ("schedule", "timesteps", "beta_start", "beta_end"):
+        if o.is_typed(context, name):
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} and --betas contradict each other", f"Remove {option}: the file decides it.")
+    from ddpm_cli.betas import from_file
+
+    found = from_file(betas)
+    if found.timesteps > MOST_BETAS:
+        raise UsageError(f"{betas} holds {found.timesteps:,} betas, expected {MOST_BETAS:,} at most")
+    return dataclasses.replace(found, zero_terminal_snr=formula["zero_terminal_snr"])
+
+
+def _refuse_idle(context: typer.Context, dataset: str) -> None:
+    """Refuse options that do nothing for the data set.
+
+    Raises:
+        UsageError: one was typed.
+    """
+    from ddpm_cli import data
+
+    is_folder = data.is_path(dataset)
+    for name, applies, where in (
+        ("data_dir", not is_folder, "known data sets"),
+        ("on_bad_image", is_folder, "folders of images"),
+    ):
+        if o.is_typed(context, name) and not applies:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} applies to {where} only, not to {dataset}", f"Remove {option}.")
+
+
+def _check_ema(ema: float, steps: int | None) -> None:
+    """Refuse a half-life so long that the average would hold the untrained beginning: often it is meant as a decay.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if ema <= LONGEST_EMA:
+        return
+    half_life = math.log(0.5) / math.log(ema)
+    hint = f"A decay of {ema:g} per step is a half-life of {half_life:,.0f} steps"
+    if steps is not None and half_life / steps <= LONGEST_EMA:
+        hint += f", here --ema {half_life / steps:.2g}"
+    raise UsageError(
+        f"--ema is {ema:g}, expected at most {LONGEST_EMA:g}: it is a half-life as a fraction of training, not a decay",
+        f"{hint}. The default is {TrainConfig.ema:g}.",
+    )
 
 
 def _recipe(name: str, **changes: Any) -> tuple[TrainConfig, Budget]:
@@ -317,8 +398,10 @@ def _prepared(
     with out.progress("reading", "bytes") as live:
         run.progress = lambda done, total: live.update(done, total, "")
         run.prepare()
-    if run.schedule.warning:
-        out.note(run.schedule.warning)
+    for text in filter(None, (run.schedule.config.scaling, run.schedule.warning)):
+        out.note(text)
+    if run.config.limit is not None and run.config.limit > len(run.data.images):
+        out.note(f"--limit {run.config.limit:,} leaves nothing out: there are {len(run.data.images):,} images.")
     about = run.info
     kind = f"conditional on {len(about.classes)} classes" if about.classes else "unconditional"
     out.note(

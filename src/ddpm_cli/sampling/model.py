@@ -228,6 +228,11 @@ class DiffusionModel:
         asked = questions(self.sampler, levels)
         return sum(2 if self.sampler.guides(float(level.t)) else 1 for level in asked)
 
+    @property
+    def guided(self) -> int:
+        """How many of its evaluations are guided."""
+        return sum(self.sampler.guides(float(level.t)) for level in questions(self.sampler, self.plan()))
+
     def draws_as(self, other: SamplerConfig) -> bool:
         """Whether its sampler and another come to the same, defaults that are spelled out included."""
         steps, spacing = self.sampler.steps_and_spacing(self.schedule.timesteps)
