@@ -521,7 +521,7 @@ def test_compare_loads_no_torch_and_no_pyplot(cwd: Path, options: list[str]) -> 
         "print(*{'torch', 'torchvision', 'matplotlib.pyplot', 'matplotlib'} & set(sys.modules), file=sys.stderr);"
         "sys.exit(code)"
     )
-    command = [sys.executable, "-c", code, "schedule", "compare", "--timesteps", "20", *options]
+    command = [sys.executable, "-c", code, "schedule", "compare", "--quiet", "--timesteps", "20", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr.split() == (["matplotlib"] if "-o" in options else [])
     assert list(cwd.iterdir()) == ([cwd / "compare.svg"] if "-o" in options else [])
