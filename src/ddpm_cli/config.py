@@ -89,6 +89,9 @@ BETA_RANGES: dict[Kind, tuple[float, float]] = {
 }
 
 
+DEFAULT_SCHEDULE: Formula = "cosine"
+
+
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
     """Which noise schedule.
@@ -111,7 +114,7 @@ class ScheduleConfig:
         UsageError: a value out of range, or one that this kind does not have.
     """
 
-    kind: Kind = "cosine"
+    kind: Kind = DEFAULT_SCHEDULE
     timesteps: int = 1000
     beta_start: float | None = None
     beta_end: float | None = None

@@ -15,7 +15,7 @@ from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._images import Source, refuse_two_sources, whole
 from ddpm_cli.cli._models import named
 from ddpm_cli.cli._output import Output
-from ddpm_cli.config import NoiseKind, Process, ScheduleConfig, Shape, to_dict
+from ddpm_cli.config import DEFAULT_SCHEDULE, NoiseKind, Process, ScheduleConfig, Shape, to_dict
 from ddpm_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def noise(
             f"of a .gif {FRAMES} steps from 0 to T; posterior: {AT_POSTERIOR}]",
         ),
     ] = None,
-    schedule: o.Schedule = ScheduleConfig.kind,
+    schedule: o.Schedule = DEFAULT_SCHEDULE,
     timesteps: o.Timesteps = ScheduleConfig.timesteps,
     beta_start: o.BetaStart = None,
     beta_end: o.BetaEnd = None,

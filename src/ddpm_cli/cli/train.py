@@ -19,6 +19,7 @@ from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output, duration
 from ddpm_cli.config import (
+    DEFAULT_SCHEDULE,
     PRESETS,
     RECIPES,
     Budget,
@@ -75,7 +76,7 @@ def train(
             help=f"Training recipe: {', '.join(RECIPES)}.  [default: report for preset report, else default]",
         ),
     ] = None,
-    schedule: o.Schedule = ScheduleConfig.kind,
+    schedule: o.Schedule = DEFAULT_SCHEDULE,
     timesteps: o.Timesteps = ScheduleConfig.timesteps,
     beta_start: o.BetaStart = None,
     beta_end: o.BetaEnd = None,
