@@ -4,11 +4,12 @@ import io
 import os
 import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ddpm_cli import data
 from ddpm_cli.data import folder, imagefile
@@ -287,6 +288,117 @@ def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
         save(tmp_path / name, values)
         images = load((tmp_path / name).parent)
         assert images.images.tolist() == [expected], name
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def test_a_transparent_color_of_sixteen_bits_is_compared_in_all_of_them(tmp_path: Path) -> None:
+    """Two colors with equal upper bytes, one of which is transparent, and so white."""
+    rows = b"".join(b"\0" + struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 0x1235, 0x5678, 0x9ABC) for _ in range(2))
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0))
+    clear, body = (
+        png_chunk(b"tRNS", struct.pack(">3H", 0x1234, 0x5678, 0x9ABC)),
+        png_chunk(b"IDAT", zlib.compress(rows)),
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + head + body + png_chunk(b"IEND", b""))
+    assert load(tmp_path).images[0, :, 0, 0].tolist() == [0x12, 0x56, 0x9A]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + head + clear + body + png_chunk(b"IEND", b""))
+    assert load(tmp_path).images[0, :, 0].tolist() == [[255, 0x12], [255, 0x56], [255, 0x9A]]
+
+
+def bmp(bits: int, palette: list[tuple[int, int, int]], indices: list[int]) -> bytes:
+    """One row of a BMP with a palette, by the definition of BITMAPINFOHEADER."""
+    row = int("".join(f"{index:0{bits}b}" for index in indices).ljust(32 * -(-bits * len(indices) // 32), "0"), 2)
+    packed = row.to_bytes(4 * -(-bits * len(indices) // 32), "big")
+    offset = 54 + 4 * len(palette)
+    info = struct.pack("<IiiHHIIiiII", 40, len(indices), 1, 1, bits, 0, len(packed), 0, 0, len(palette), 0)
+    colors = b"".join(bytes((*reversed(color), 0)) for color in palette)
+    return b"BM" + struct.pack("<IHHI", offset + len(packed), 0, 0, offset) + info + colors + packed
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+@pytest.mark.parametrize("two", [[0, 255], [255, 0], [10, 200], [0, 1]])
+def test_bitmaps_of_two_colors(tmp_path: Path, bits: int, two: list[int]) -> None:
+    indices = [0, 1, 1, 0, 1, 0, 0, 1, 1, 1]
+    (tmp_path / "a.bmp").write_bytes(bmp(bits, [(shade,) * 3 for shade in two], indices))
+    assert load(tmp_path).images[0, 0, 0].tolist() == [two[index] for index in indices]
+
+
+def test_a_bitmap_of_sixteen_dark_greys(tmp_path: Path) -> None:
+    (tmp_path / "a.bmp").write_bytes(bmp(4, [(shade,) * 3 for shade in range(16)], [15, 3, 0, 7]))
+    assert load(tmp_path).images[0, 0, 0].tolist() == [15, 3, 0, 7]
+
+
+def test_twelve_bits_are_spread_or_named(tmp_path: Path) -> None:
+    said: list[str] = []
+    save(tmp_path / "16" / "a.png", np.array([[0, 4095]], np.uint16))
+    load(tmp_path / "16", say=said.append)
+    assert len(said) == 1
+    assert "at most 12 bits" in said[0]
+    save(tmp_path / "16" / "b.png", np.array([[0, 65535]], np.uint16))
+    load(tmp_path / "16", say=pytest.fail)
+    (tmp_path / "12").mkdir()
+    one_row = bytes((0x00, 0x08, 0x00, 0x0F, 0xFF, 0x00))  # 0x000, 0x800, 0x0FF, 0xF00 of 12 bits
+    (tmp_path / "12" / "a.tif").write_bytes(tiff_12(one_row, 4))
+    assert load(tmp_path / "12").images[0, 0, 0].tolist() == [0, 128, 16, 239]  # 255 v / 4095, rounded
+
+
+def tiff_12(row: bytes, width: int) -> bytes:
+    """A TIFF of one row of grey, 12 bits each."""
+    tags = [
+        *((256, 4, 1, width), (257, 4, 1, 1), (258, 3, 1, 12), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 134)),
+        *((274, 3, 1, 1), (277, 3, 1, 1), (278, 4, 1, 1), (279, 4, 1, len(row))),
+    ]
+    packed = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + packed + bytes(4) + row
+
+
+def test_more_suffixes_of_what_can_be_read(tmp_path: Path) -> None:
+    for suffix in (".jfif", ".JPE", ".apng"):
+        save(tmp_path / f"a{suffix}", grey(), format="PNG" if suffix == ".apng" else "JPEG")
+    assert len(load(tmp_path, say=pytest.fail).images) == 3
+
+
+def test_images_that_are_not_read_are_named(tmp_path: Path) -> None:
+    for name in ("a.avif", "b.HEIC", "c.heic", "notes.txt"):
+        (tmp_path / name).write_bytes(b"?")
+    with pytest.raises(
+        DataError, match=r"there is no image in .*; images of other kinds are not read: 1 .avif, 2 .heic"
+    ):
+        load(tmp_path)
+    save(tmp_path / "a.png", grey())
+    for _ in range(2):  # the second time from the store
+        said: list[str] = []
+        load(tmp_path, say=said.append)
+        assert said == ["warning: images of these kinds are not read: 1 .avif, 2 .heic"]
+
+
+def test_a_png_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    before = ImageFile.ImageFile.load
+
+    def counted(self: ImageFile.ImageFile) -> object:
+        decoded.extend([str(self.format)] * bool(self.tile))
+        return before(self)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
+    save(tmp_path / "a.png", grey())
+    save(tmp_path / "b.png", colour(), pnginfo=None)
+    load(tmp_path)
+    assert decoded == ["PNG", "PNG"]
+
+
+def test_an_orientation_after_the_pixels_is_found(tmp_path: Path) -> None:
+    pixels, exif = grey(6, 4), Image.Exif()
+    exif[0x0112] = 6  # turn clockwise: the left column, from below, becomes the top row
+    save(tmp_path / "a.png", pixels)
+    whole = (tmp_path / "a.png").read_bytes()
+    end = whole.index(b"IEND") - 4
+    late = png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    (tmp_path / "a.png").write_bytes(whole[:end] + late + whole[end:])
+    np.testing.assert_array_equal(load(tmp_path).images[0, 0], np.rot90(pixels, -1))
 
 
 def tiff(pixels: np.ndarray, photometric: int, extra: tuple[int, ...] = ()) -> bytes:

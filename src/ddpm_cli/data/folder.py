@@ -27,8 +27,16 @@ from ddpm_cli.data.resize import to_square
 from ddpm_cli.errors import PERMISSIONS, DataError
 from ddpm_cli.printable import printable
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = set(
+    ".png .apng .jpg .jpeg .jpe .jfif .bmp .gif .webp .tif .tiff .ppm .pgm".split()  # noqa: SIM905  # shorter
+)
+# Of images that are not read: they are named, or they would be missed only much later.
+UNREAD = set(
+    ".avif .avifs .heic .heif .jxl .jp2 .j2k .svg .tga .ico .psd .pbm .pnm .dib .exr .hdr .dng .cr2 .cr3 .nef .arw"  # noqa: SIM905
+    " .orf .rw2 .raf .dcm .nii".split()
+)
 LARGEST = 64  # pixels: what a small U-Net on a CPU can still learn
+DARK = 16  # of 255: what 12 of 16 bits reach, rounded up
 NAMED = 3  # of the images that are left out, in the note on them
 # Folders of operating systems, network storage and programs, in lower case; any that are hidden do not count anyway.
 OF_SYSTEMS = re.compile(
@@ -103,9 +111,14 @@ def load(
     elif split == "test":
         say(f"{name} has no folders train and test: all its images are used")
 
-    files, barren = scan(root)
+    files, barren, unread = scan(root)
+    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(unread.items()))
     if not files:
-        raise DataError(f"there is no image in {root}", f"Looked for {' '.join(sorted(SUFFIXES))}, in sub-folders too.")
+        more = f"; images of other kinds are not read: {kinds}" if unread else ""
+        hint = f"Looked for {' '.join(sorted(SUFFIXES))}, in sub-folders too."
+        raise DataError(f"there is no image in {root}{more}", hint)
+    if unread:
+        say(f"warning: images of these kinds are not read: {kinds}")
     digest = hashlib.sha256(repr((store.FORMAT, image_size)).encode())
     for file, entry in files.items():
         digest.update(os.fsencode(file) + f"\0{entry}\0".encode())
@@ -179,9 +192,9 @@ def is_folder(path: str | Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def scan(root: Path) -> tuple[dict[str, Entry], list[str]]:
-    """The image files below ``root`` by their paths relative to it, in the order of these; and its immediate
-    sub-folders without any, printable.
+def scan(root: Path) -> tuple[dict[str, Entry], list[str], Counter[str]]:
+    """The image files below ``root`` by their paths relative to it, in the order of these; its immediate sub-folders
+    without any, printable; and how many files have suffixes of images that are not read.
 
     A folder below that cannot be looked into counts as a file that cannot be read; its path ends with the separator.
 
@@ -190,6 +203,7 @@ def scan(root: Path) -> tuple[dict[str, Entry], list[str]]:
     """
     files: dict[str, Entry] = {}
     tops: set[str] = set()
+    unread: Counter[str] = Counter()
     seen = set()
     folders = [""]
     while folders:
@@ -210,8 +224,10 @@ def scan(root: Path) -> tuple[dict[str, Entry], list[str]]:
         for entry in visible:
             if _leads_to_folder(entry):
                 below.append(f"{folder}{entry.name}{os.sep}")
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122  # pathlib would cost a second
+            elif (suffix := os.path.splitext(entry.name)[1].lower()) in SUFFIXES:  # noqa: PTH122  # pathlib is slower
                 files[folder + entry.name] = _entry(entry)
+            elif suffix in UNREAD:
+                unread[suffix] += 1
             elif not folder and _is_broken_link(entry):
                 tops.add(printable(entry.name))
         folders += reversed(below)
@@ -219,7 +235,7 @@ def scan(root: Path) -> tuple[dict[str, Entry], list[str]]:
             tops |= {printable(each.removesuffix(os.sep)) for each in below}
     # By parts: a/b before a-b.
     files = {file: files[file] for file in sorted(files, key=lambda file: file.replace(os.sep, "\0"))}
-    return files, sorted(tops.difference(_tops(files)))
+    return files, sorted(tops.difference(_tops(files))), unread
 
 
 def _is_visible(entry: "os.DirEntry[str]") -> bool:
@@ -309,6 +325,7 @@ class _Reading:
         self.skip, self.accept, self.say, self.progress = on_bad_image == "skip", accept, say, progress
         self.problems: dict[str, str] = {}
         self.looks: dict[str, Look] = {}
+        self.brightest = 0  # of what has 16 bits
 
     def into(self, sink: store.Sink) -> store.About:
         """Reads everything into a sink.
@@ -325,6 +342,8 @@ class _Reading:
             self._read_all(sink, shape)
         if not self.image_size:
             self._tell_size(shape)
+        if any(look.deep for look in self.looks.values()) and self.brightest <= DARK:
+            self.say("warning: the 16-bit images use at most 12 bits and are almost black: multiply their values by 16")
         labels, classes = _label(self.looks)
         left_out = tuple(LeftOut(printable(file), self.problems[file]) for file in self.files if file in self.problems)
         return store.About(self.title, labels, classes, left_out, printable(str(self.root)))
@@ -371,7 +390,10 @@ class _Reading:
         total, done = sum(self.files[file].size for file in self.looks), 0
         for file in list(self.looks):
             try:
-                sink.add(_fitted(read_image(self.root / file), shape, self.root / file))
+                pixels = read_image(self.root / file)
+                if self.looks[file].deep:
+                    self.brightest = max(self.brightest, int(pixels.max()))
+                sink.add(_fitted(pixels, shape, self.root / file))
             except UnreadableImage as error:
                 if not self.skip:
                     raise

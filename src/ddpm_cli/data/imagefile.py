@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # What a suffix promises. Pillow goes by content, and must not run Ghostscript on an EPS that calls itself .png.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
+BITS = 258  # TIFF 6.0, tag BitsPerSample
 ORIENTATION = 0x0112  # EXIF 2.32, tag Orientation: 5 to 8 exchange height and width
 # Bytes: as many as the largest image allowed (Pillow's MAX_IMAGE_PIXELS, 89 million) has in RGB of 16 bits.
 LARGEST_FILE = 2**29
@@ -70,6 +71,7 @@ class Look(NamedTuple):
     height: int
     width: int
     colour: bool
+    deep: bool = False  # grey of 16 bits
 
 
 def read_image(file: Path | bytes, hint: str = IN_A_FOLDER) -> NDArray[np.uint8]:
@@ -137,31 +139,88 @@ def look_at(file: Path) -> Look:
             width, height = height, width
         if image.mode in ("P", "PA"):  # the palette may be all grey
             return Look(height, width, len(_pixels(image)) == 3)
-        return Look(height, width, image.mode not in GREY)
+        return Look(height, width, image.mode not in GREY, image.mode.startswith("I"))
 
 
 def _orientation(image: "Image.Image") -> int:
     """How the stored image lies, 1 (upright) to 8."""
     if image.format == "TIFF":  # Pillow turns these by itself, and no others
         return 1
-    found = image.getexif().get(ORIENTATION)
+    from PIL import Image
+
+    if image.format == "PNG" and not _may_have_late_exif(image):
+        exif = Image.Image.getexif(image)  # that of PNG files decodes the pixels first
+    else:
+        exif = image.getexif()
+    found = exif.get(ORIENTATION)
     return found if isinstance(found, int) and found in UPRIGHT else 1
+
+
+def _may_have_late_exif(image: "Image.Image") -> bool:
+    """Whether text or EXIF data of a PNG follow its pixels, where Pillow finds them only after decoding these."""
+    stream = getattr(image, "fp", None)
+    if stream is None:  # it was decoded
+        return True
+    place = stream.tell()
+    try:
+        stream.seek(8)
+        late = False
+        for _ in range(PARTS):
+            length, kind = struct.unpack(">I4s", _exactly(stream, 8))
+            if kind == b"IEND":
+                return False
+            late = late or kind == b"IDAT"
+            if late and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+                return True
+            stream.seek(length + 4, os.SEEK_CUR)
+        return True
+    except EOFError:  # decoding tells more
+        return True
+    finally:
+        stream.seek(place)
+
+
+def _mend_bmp(image: "Image.Image", stream: BinaryIO) -> None:
+    """Restore a palette that Pillow drops because it is grey, with 4 or 8 bits for each pixel, which it then reads as
+    another number of bits."""
+    if image.mode not in ("1", "L"):
+        return
+    from PIL import ImageFile, ImagePalette
+
+    stream.seek(14)
+    header = stream.read(16)
+    (bits,) = struct.unpack("<H", header[10:12] if header[0] == 12 else header[14:16])  # 12: OS/2 1.x
+    if bits == 4 or (bits == 8 and image.mode == "1"):
+        assert isinstance(image, ImageFile.ImageFile)
+        shades = (0, 255) if image.mode == "1" else range(16)
+        image.palette = ImagePalette.raw("RGB", bytes(shade for shade in shades for _ in range(3)))
+        image._mode = "P"
+        (tile,) = image.tile
+        assert isinstance(tile.args, tuple)
+        image.tile = [tile._replace(args=("P;4" if bits == 4 else "P", *tile.args[1:]))]
 
 
 def _pixels(image: "Image.Image") -> NDArray[np.uint8]:
     """(1, H, W) where the mode, or the used part of the palette, is grey; else (3, H, W). Writable."""
-    clear = image.info.get("transparency")
+    clear, tiles = image.info.get("transparency"), getattr(image, "tile", [])
+    raw = tiles[0].args if tiles and isinstance(tiles[0].args, str) else ""
     if image.format == "PNG" and isinstance(clear, int):  # Pillow spreads the shades to 8 bits, and not this one
-        tiles = getattr(image, "tile", [])
-        image.info["transparency"] = clear * SPREAD.get(tiles[0].args if tiles else "", 1)
+        image.info["transparency"] = clear * SPREAD.get(raw, 1)
+    see_through = None
+    if image.format == "PNG" and isinstance(clear, tuple) and raw == "RGB;16B":
+        del image.info["transparency"]
+        see_through = _transparent(image, clear)
+    top = 4095 if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(BITS) == (12,) else 65535
     image.load()
     width, height = image.size
     pixels = np.empty((1 if image.mode in GREY else 3, height, width), np.uint8)
     rows = max(1, STRIP // width)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        strip = _strip(image.crop((0, top, width, bottom)) if height > rows else image)
-        pixels[:, top:bottom] = np.moveaxis(strip, 2, 0)
+    for start in range(0, height, rows):
+        bottom = min(start + rows, height)
+        strip = _strip(image.crop((0, start, width, bottom)) if height > rows else image, top)
+        pixels[:, start:bottom] = np.moveaxis(strip, 2, 0)
+    if see_through is not None:
+        pixels[:, see_through] = 255
     if image.mode in ("P", "PA") and (pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all():
         return pixels[:1].copy()
     return pixels
@@ -177,13 +236,33 @@ def _opacity(image: "Image.Image") -> NDArray[np.uint8] | None:
     return np.array(image.convert("RGBA").getchannel("A"))[np.newaxis]
 
 
-def _strip(image: "Image.Image") -> NDArray[np.uint8]:
-    """A few rows, (H, W, 1) or (H, W, 3)."""
+def _transparent(image: "Image.Image", clear: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Which pixels (H, W) of a PNG of 16-bit colors have the transparent one: of them Pillow compares eight bits.
+
+    It is decoded twice, for the upper and the lower bytes, which are the upper ones in the other order of bytes.
+    """
+    from PIL import Image, ImageFile
+
+    assert isinstance(image, ImageFile.ImageFile)
+    stream = image.fp
+    assert stream is not None
+    place, equal = stream.tell(), np.ones((image.height, image.width), np.bool_)
+    for order, shift in (("RGB;16B", 8), ("RGB;16L", 0)):
+        stream.seek(0)
+        half = Image.open(stream, formats=("PNG",))
+        half.tile = [tile._replace(args=order) for tile in half.tile]
+        equal &= (np.asarray(half) == [value >> shift & 0xFF for value in clear]).all(-1)
+    stream.seek(place)
+    return equal
+
+
+def _strip(image: "Image.Image", top: int) -> NDArray[np.uint8]:
+    """A few rows, (H, W, 1) or (H, W, 3); ``top`` is white where a value has more than 8 bits."""
     if image.mode.startswith("I"):
         values = np.array(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("its values exceed 16 bits")
-        pixels = ((values + 128) // 257).astype(np.uint8)
+        pixels = np.minimum((values * 255 + top // 2) // top, 255).astype(np.uint8)
         if isinstance(clear := image.info.get("transparency"), int):
             pixels[values == clear] = 255
         return pixels[..., np.newaxis]
@@ -219,6 +298,8 @@ def _opened(file: Path | bytes, hint: str, whole: bool = False) -> Iterator["Ima
             with io.BytesIO(file) if isinstance(file, bytes) else _stream(file) as stream:
                 tiff = _checked(stream, whole)
                 with _silence() if tiff else nullcontext(), Image.open(stream, formats=FORMATS) as image:
+                    if image.format == "BMP":
+                        _mend_bmp(image, stream)
                     yield image
     except UnreadableImage:
         raise
