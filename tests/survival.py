@@ -8,6 +8,7 @@ import faulthandler
 import io
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ from ddpm_cli.errors import DdpmError
 
 MEMORY = 2**30  # bytes above the base that a mutant may take
 SECONDS = 10.0  # that it may take, on a machine with other work to do
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # all but tabs and ends of lines
 Figure = Callable[[str], None]
 
 
@@ -186,7 +188,8 @@ def fault(outcome: Outcome, codes: set[int]) -> str:
         (outcome.code == -1, "it hangs"),
         ("Traceback" in outcome.err, f"a traceback, {lines[-3:-2]}"),
         (outcome.code not in codes, f"code {outcome.code}"),
-        (outcome.code and outcome.out, "something on stdout"),
+        (outcome.code and not is_failure(outcome.out), "something on stdout"),
+        (CONTROL.search(outcome.err), "a control character"),
         (outcome.changed, f"{outcome.changed} changed"),
         (outcome.memory > MEMORY, f"{outcome.memory / 1e6:.0f} MB"),
         (outcome.code and not refused, f"no sentence with a hint but {lines[-1:]}"),
@@ -195,6 +198,11 @@ def fault(outcome: Outcome, codes: set[int]) -> str:
         if wrong:
             return what
     return ""
+
+
+def is_failure(out: str) -> bool:
+    """Whether stdout is what it should be after a failure: empty, or with --json the document of the failure."""
+    return not out or (out.endswith("}\n") and json.loads(out)["status"] in ("failed", "interrupted"))
 
 
 def ddpm(*arguments: object) -> Callable[[], int]:

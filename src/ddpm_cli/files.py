@@ -421,7 +421,8 @@ def check_place(path: Path, may_be_folder: bool = False) -> None:
             go to does not let itself be written to.
     """
     with reported(path):
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        place = path.absolute()
+        folder = next((parent for parent in place.parents if parent.exists()), place)  # the root has no parent
         if path.is_dir() and not may_be_folder:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not folder.is_dir():

@@ -539,3 +539,20 @@ def test_an_endless_stdin_is_3(monkeypatch: pytest.MonkeyPatch, ddpm: Any) -> No
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(endless))
         ddpm("noise", "-").refused(3, "stdin holds more than 1 MiB")
         ddpm("eval", "-").refused(3, "stdin holds more than 1 MiB")
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("output", ["/", "//", "///"])
+def test_the_root_of_the_file_system_as_a_result_is_refused(refused: Any, output: str) -> None:
+    refused(["sample", "-n", 1, "--steps", 1, "--format", "npz", "-o", output], 2, "is a folder")
+    refused(["edit", "vary", "--dataset", "mnist", "-n", 1, "--format", "gif", "-o", output], 2, "is a folder")
+
+
+@pytest.mark.parametrize("place", ["/", "//"])
+def test_a_place_without_a_parent_is_checked(place: str) -> None:
+    from ddpm_cli import files
+    from ddpm_cli.errors import ResourceError
+
+    files.check_place(Path(place), may_be_folder=True)
+    with pytest.raises(ResourceError, match="folder"):
+        files.check_place(Path(place))

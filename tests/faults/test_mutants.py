@@ -22,7 +22,6 @@ import numpy as np
 import pytest
 
 import mutation
-from ddpm_cli.cli import main
 from survival import Figure, Mutant, api, claim, ddpm, survive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits on memory as Linux has them")
@@ -35,64 +34,6 @@ def tried(fast: int, slow: int) -> pytest.MarkDecorator:
 
 
 # --- what is mutated ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model whose samples are not flat."""
-    import torch
-
-    from ddpm_cli import checkpoint, networks
-    from ddpm_cli.config import ScheduleConfig, UNetConfig
-
-    network = UNetConfig((1, 8, 8), classes=2, patch=2, widths=(8,), blocks=1, attention=(), heads=1)
-    noise = torch.Generator().manual_seed(0)
-    with torch.device("meta"):
-        state = networks.build(network).state_dict()
-    tensors = {
-        f"{kind}.{name}": 0.3 * torch.randn(value.shape, generator=noise)
-        for kind in ("ema", "raw")
-        for name, value in state.items()
-    }
-    training = {"step": 3, "steps": 3, "loss": 0.25, "recipe": {"lr": 0.002}}
-    data = {"name": "pets", "images": 16, "mean": 0.0, "std": 1.0}
-    info = checkpoint.Info(network, ScheduleConfig(timesteps=10), "v", ("cat", "dog"), data, training=training)
-    path = tmp_path_factory.mktemp("good") / "good.safetensors"
-    checkpoint.save(path, tensors, info)
-    return path
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four steps on sixteen images, beside its images and with the home it was trained in: home/runs/run."""
-    from PIL import Image
-
-    root, noise = tmp_path_factory.mktemp("trained"), np.random.default_rng(0)
-    for number in range(16):
-        path = root / "photos" / ("cat", "dog")[number % 2] / f"{number:02}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise.integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
-    recipe = ("--preset", "tiny", "--batch-size", "4", "--timesteps", "20", "--seed", "0", "--precision", "float32")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DDPM_HOME", str(root / "home"))
-        patch.setattr("ddpm_cli.runs.Run._draw_samples", lambda *_: None)
-        patch.setattr("ddpm_cli.runs.Run._draw_loss", lambda *_: None)
-        words = ["train", "--dataset", str(root / "photos"), *recipe, "--steps", "4", "--name", "run", "--quiet"]
-        assert main([*words, "--device", "cpu"]) == 0
-    return root
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The data directory, beside things that are none of ours; the current folder is ``tmp_path/here``."""
-    monkeypatch.setenv("DDPM_DEVICE", "cpu")
-    monkeypatch.setenv("DDPM_OFFLINE", "1")
-    (tmp_path / "secret").write_text("mine")
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    (tmp_path / "home" / "models").mkdir(parents=True)
-    (tmp_path / "home" / "runs").mkdir()
-    return tmp_path / "home"
 
 
 def except_(*names: str) -> Callable[[str], bool]:
