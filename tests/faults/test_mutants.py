@@ -653,7 +653,6 @@ def test_what_is_remembered_is_no_reason_to_fail(
     for path in (shipped, home / "models" / "good.safetensors"):
         shutil.copyfile(good, path)
     monkeypatch.setattr(paths, "shipped", lambda: shipped.parents[1])
-    monkeypatch.setattr(machine, "_convolution_seconds", lambda _: 1.0)
     known = f"convolution {machine.processor()} torch"
     model = mutation.take_apart(good.read_bytes())[1]["id"]
     found = evaluation.Evaluation(
