@@ -426,10 +426,10 @@ def test_a_file_of_another_kind_is_no_damaged_archive(refused: Any, cwd: Path, c
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"arr_0": "uint8"}, "it contains 'arr_0' and no array named 'images'"),
+        ({"pictures": "uint8"}, "it contains 'pictures' and no array named 'images'"),
         ({}, "it contains nothing and no array named 'images'"),
         ({"images": "float64"}, "'images' is float64, expected uint8"),
-        ({"images": "uint8", "labels": "float32"}, "'labels' is float32, expected int64"),
+        ({"images": "uint8", "labels": "float32"}, "'labels' is float32, expected integers"),
     ],
 )
 def test_an_archive_of_other_arrays_is_3_with_what_it_holds(

@@ -15,7 +15,6 @@ from ddpm_cli.cli._output import Output, counted, duration
 from ddpm_cli.config import Spacing, Variance
 from ddpm_cli.errors import UsageError
 from ddpm_cli.labels import choose, names_of, parse
-from ddpm_cli.pixels import check_count
 
 if TYPE_CHECKING:
     from ddpm_cli.drawing import Drawing
@@ -160,6 +159,8 @@ def sample(
         found, info = named(model, out, needs_classes)
         how, chosen = info.sampler.changed(sampler, changes), o.chosen_seed(seed)
         images = range(first, first + number)
+        from ddpm_cli.pixels import check_count  # numpy
+
         check_count(per_class or number, info.shape)
         if per_class is not None:
             labels = [row for row in _rows(label, info.classes) for _ in range(per_class)]
