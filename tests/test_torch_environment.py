@@ -1,5 +1,6 @@
 """What torch finds in its environment when it is loaded, and who may place code where it is loaded from."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -136,3 +137,30 @@ def test_a_home_that_cannot_be_written_gives_way_to_a_folder_of_this_process(tmp
     assert Path(found[0]).parent == tmp_path
     assert found[1] == "True"
     assert not Path(found[0]).exists()  # removed when the process ended
+
+
+@pytest.mark.parametrize("name", ["h ome", "h'ome", 'h"ome', "h\udcffome", "h(o)me;", "h$ome"])
+def test_a_home_whose_path_compilers_do_not_accept_gives_way_too(tmp_path: Path, name: str) -> None:
+    """The command line of a compiler is split at spaces, and what it prints must be UTF-8."""
+    code = """
+        from ddpm_cli import machine, torch_environment
+
+        machine.compilers = lambda *_: ["g++"]
+        obstacle = machine.compiling_obstacle(machine.choose_device("cpu"))
+        print(ascii([obstacle, str(torch_environment.compiled_code())]))
+    """
+    (tmp_path / "plain").mkdir()
+    obstacle, folder = ast.literal_eval(run(code, DDPM_HOME=str(tmp_path / name), TMPDIR=str(tmp_path / "plain")))
+    assert obstacle == ""
+    assert Path(folder).parent == tmp_path / "plain"
+    try:
+        (tmp_path / name).mkdir(exist_ok=True)
+    except OSError:
+        pytest.skip("no such names here")
+    obstacle, folder = ast.literal_eval(run(code, DDPM_HOME=str(tmp_path / name), TMPDIR=str(tmp_path / name)))
+    assert obstacle == f"compilers do not accept the path {folder}"
+
+
+def test_other_letters_than_english_ones_are_accepted() -> None:
+    """As g++ and clang++ do with UTF-8."""
+    assert torch_environment.compilers_accept(Path("/home/jürgen/数据/ddpm-1.0_x/cache"))

@@ -368,6 +368,8 @@ def compiling_obstacle(device: torch.device) -> str:
         return f"no {'C++' if on_cpu else 'C'} compiler was found"
     torch_environment.make_cache()
     folder = torch_environment.compiled_code()
+    if not torch_environment.compilers_accept(folder):
+        return f"compilers do not accept the path {folder}"
     try:
         open_to_others = torch_environment.writable_by_others(folder)
     except OSError as error:

@@ -44,14 +44,21 @@ def compiled_code() -> Path:
 
 def make_cache() -> None:
     """Create the folder of compiled code, which torch does when an optimizer is made, whether anything is compiled or
-    not; where it cannot be created, use a temporary one for this process."""
-    with contextlib.suppress(OSError):
-        compiled_code().mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(compiled_code(), os.W_OK | os.X_OK):
-            return
+    not; where it cannot be created or compilers do not accept its path, use a temporary one for this process."""
+    if compilers_accept(compiled_code()) or not compilers_accept(Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            compiled_code().mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.access(compiled_code(), os.W_OK | os.X_OK):
+                return
     with contextlib.suppress(OSError):
         os.environ[CACHE] = tempfile.mkdtemp(prefix="ddpm-compiled-")
         atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
+
+
+def compilers_accept(path: Path) -> bool:
+    """Whether torch can hand a path to compilers: it splits their command line at spaces, gives quotes a meaning, and
+    reads what they print as UTF-8."""
+    return all(character.isalnum() or character in f"{os.sep}/:._-+=@,~%" for character in str(path))
 
 
 def keep_temporary_files_private() -> None:

@@ -719,3 +719,33 @@ def test_a_limit_above_the_number_of_images_is_noted(ddpm: Any, quick: tuple[str
 @pytest.mark.parametrize("command", ["train", "noise"])
 def test_help_does_not_offer_a_custom_schedule_where_it_is_refused(ddpm: Any, command: str) -> None:
     assert "custom" not in ddpm(command, "--help").done().out
+
+
+# --- names that are not valid UTF-8 ---
+
+
+def test_a_run_whose_path_is_no_utf8_can_be_used_like_any_other(
+    ddpm: Any, quick: tuple[str, ...], cwd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DDPM_HOME too. And what its log has of such a path can be read as UTF-8."""
+    from ddpm_cli.runs import Run
+
+    home, folder = cwd / "home\udcff", cwd / "run\udcfe"
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("no such names here")
+    monkeypatch.setenv("DDPM_HOME", str(home))
+    monkeypatch.setattr(Run, "_draw_loss", lambda run: run._log(f"no room in {run.folder}"))
+    ddpm(*quick, "--steps", 2, "--save-steps", 1, "--keep", 1, "-o", folder, "--json").done()
+    ddpm(*quick, "--steps", 2, "--name", "named", "--json").done()
+    for name, steps in ((folder, 3), ("named", 4)):
+        assert ddpm("train", "--resume", name, "--steps", steps, "--json").done().json["steps"] == steps
+        ddpm("sample", "--model", name, "-n", 1, "--steps", 2, "--device", "cpu").done()
+        ddpm("eval", name, "-n", 3, "--metrics", "ssim", "--device", "cpu").done()
+        assert ddpm("models", "show", name, "--json").done().json["step"] == steps
+    assert r"run\xfe" in (folder / "train.log").read_text(encoding="utf-8")
+    ddpm("sample", "--model", folder / "checkpoints" / "step-0000003.safetensors", "-n", 1, "--steps", 2).done()
+    assert "named" in ddpm("models", "list").done().out
+    ddpm("models", "rm", "named", "--yes", "--json").done()
+    assert list((home / "runs").iterdir()) == []
