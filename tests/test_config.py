@@ -232,3 +232,11 @@ def test_a_budget_in_steps() -> None:
     assert Budget(epochs=3).total_steps(469) == 1407
     assert Budget(steps=5).total_steps(469) == 5
     assert Budget(minutes=1).total_steps(469) is None
+
+
+def test_every_loss_has_a_name_that_says_which_it_is() -> None:
+    names = {TrainConfig(target=target, loss=loss).loss_name for target in ("v", "eps", "x0") for loss in ("simple",)}
+    assert names == {"v-loss", "eps-loss", "x0-loss"}
+    assert TrainConfig(loss="min-snr").loss_name == "min-SNR loss"
+    assert TrainConfig(loss="vlb", times="uniform").loss_name == "bound in bits/dim"
+    assert TrainConfig(loss="hybrid", times="uniform").loss_name == "v-loss + 0.001 bound"

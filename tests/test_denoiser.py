@@ -631,3 +631,24 @@ def test_clip_keeps_clean_images_between_minus_1_and_1() -> None:
     found = Clip(answer)(x, at(5), {})
     assert found.clean.tolist() == pytest.approx(np.clip(x.tolist(), -1, 1).tolist())
     assert found.variance_fraction is x
+
+
+@pytest.mark.parametrize("t", [1, 300, 500, 900])
+def test_losses_of_one_prediction_convert_as_the_page_says(t: int) -> None:
+    """eps-loss = abar v-loss, x0-loss = (1 - abar) v-loss, and the v-loss is their sum.
+
+    One prediction v as the other two, by x_t = a x_0 + b eps and v = a eps - b x_0 and not by the denoiser.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x_0, eps, v = (torch.randn(6, 1, 4, 4, generator=generator, dtype=torch.float64) for _ in range(3))
+    a, b = math.sqrt(LINEAR[t]), math.sqrt(1 - LINEAR[t])
+    x_t = a * x_0 + b * eps
+    same = {"v": v, "x0": a * x_t - b * v, "eps": b * x_t + a * v}
+    levels = at([t] * 6)
+    loss = {
+        target: Denoiser(Fixed(value), target, "level").loss(x_0, levels, eps, {})  # type: ignore[arg-type]
+        for target, value in same.items()
+    }
+    torch.testing.assert_close(loss["eps"], a * a * loss["v"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(loss["x0"], b * b * loss["v"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(loss["eps"] + loss["x0"], loss["v"], rtol=1e-6, atol=0)

@@ -511,6 +511,12 @@ class TrainConfig:
             )
 
     @property
+    def loss_name(self) -> str:
+        """What the loss is called: of which target, and with which weight or unit."""
+        names = {"simple": f"{self.target}-loss", "min-snr": "min-SNR loss", "vlb": "bound in bits/dim"}
+        return names.get(self.loss, f"{self.target}-loss + 0.001 bound")
+
+    @property
     def needs_bound(self) -> bool:
         """Whether the loss is made of the variational bound, or has it in it."""
         return self.loss in ("vlb", "hybrid")

@@ -155,6 +155,7 @@ class Drawing:
         walk: uint8 (S, n, C, H, W), the first n images after each step, x_T first; empty unless asked for.
         estimates: likewise, the clean images that those of the walk were taken for; at the end the images themselves.
         times: the levels t of the walk, (S,).
+        largest: magnitude of a pixel value, before it was clipped to [-1, 1].
     """
 
     images: Pixels
@@ -162,6 +163,7 @@ class Drawing:
     walk: Pixels
     estimates: Pixels
     times: list[float]
+    largest: float = 0.0
 
     def columns(self, every: float) -> list[int]:
         """Which moments of the walk lie nearest to the levels T, T - every, ... 0; each once."""
@@ -224,7 +226,7 @@ def collect(
         NumericsError: what came out is no image.
     """
     check_memory(model, count, watched)
-    pixels, times = [], []
+    pixels, times, largest = [], [], 0.0
     walks: list[Pixels] = []
     estimates: list[Pixels] = []
     for start in range(0, count, model.batch_size):
@@ -243,10 +245,11 @@ def collect(
             # What a step estimated, it estimated of the images before it.
             estimates.append(np.stack([*taken[1:], kept[-1]]))
         check_images(step.x, model.flat)
+        largest = max(largest, float(step.x.abs().max()))
         pixels.append(_pixels(step.x))
     none = np.empty((0, 0, *model.shape), np.uint8)
     walked, guessed = (np.concatenate(parts, axis=1) if parts else none for parts in (walks, estimates))
-    return Drawing(np.concatenate(pixels), None, walked, guessed, times)
+    return Drawing(np.concatenate(pixels), None, walked, guessed, times, largest)
 
 
 def unlike(images: Pixels, info: Info, what: str = "Samples") -> str | None:

@@ -319,6 +319,14 @@ def test_the_likelihood_of_the_model_alone_is_kept_whatever_number_was_judged_be
     assert (kept["nll"]["total"], kept["ssim"]["mean"]) == (1.0, 9.0)
 
 
+def test_a_figure_of_fewer_images_than_its_metric_needs_is_not_kept(home: Path) -> None:
+    """A Fréchet distance of 64 images in a list would look like one of 5,000."""
+    protocol = {"number": 64, "reference": {"data": "mnist", "split": "test"}}
+    remember(Evaluation({"frechet": {"value": 7.4}, "ssim": {"mean": 0.2}}, protocol, "0" * 64), "mnist")
+    kept = json.loads((home / "cache" / "evaluations" / f"{'0' * 64}.json").read_text())["metrics"]
+    assert list(kept) == ["ssim"]
+
+
 def test_every_metric_is_told_as_it_begins(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that nobody looks at a still screen: the next one on a terminal, with how many are done."""
     against = Reference(data.load("mnist", split="test", limit=40), "test", 0, None)

@@ -229,7 +229,7 @@ def test_on_a_terminal_show_is_aligned(ddpm: Any, trained: Path, terminal: Any, 
 
 def test_an_unfinished_run_is_called_so(ddpm: Any, home: Path, save_model: Any) -> None:
     save_model(home / "models" / "half.safetensors", training={"step": 1200, "steps": 6440, "loss": 0.123456})
-    assert "1200 of 6440 steps, not finished, loss 0.1235" in ddpm("models", "show", "half").done().out
+    assert "1200 of 6440 steps, not finished, training loss 0.1235" in ddpm("models", "show", "half").done().out
 
 
 @pytest.mark.parametrize("command", ["show", "path"])

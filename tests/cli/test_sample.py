@@ -827,3 +827,36 @@ def test_a_class_that_guidance_0_ignores_is_noted(ddpm: Any) -> None:
     few = ("-n", 1, "--steps", 1, "--label", 1)
     assert "--label changes nothing" in ddpm("sample", *few, "--guidance", 0).done().err
     assert "--label changes nothing" not in ddpm("sample", *few, "--guidance", 0.5).done().err
+
+
+# --- what a picture does not show by itself ---
+
+
+@pytest.mark.usefixtures("model")
+def test_values_that_are_cut_off_are_noted(ddpm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ddpm_cli.denoiser import Denoiser
+
+    right = Denoiser.output
+    few = ("-n", 2, "--sampler", "ddim", "--steps", 2, "--json")
+    assert "cut off" not in ddpm("sample", *few).done().err
+    monkeypatch.setattr(Denoiser, "output", lambda *args: (1000 * right(*args)[0], None))
+    result = ddpm("sample", *few, "--no-clip").done()
+    assert result.json["largest"] > 100
+    assert "are cut off. Remove --no-clip." in result.err
+    clipped = ddpm("sample", *few).done()
+    assert clipped.json["largest"] <= 1
+    assert "cut off" not in clipped.err
+
+
+@pytest.mark.usefixtures("model")
+def test_estimates_of_images_with_a_class_say_where_it_comes_from(ddpm: Any) -> None:
+    few = ("-n", 2, "--steps", 2, "--trajectory", "walk.png")
+    assert "Each image has a class" in ddpm("sample", *few, "--estimates").done().err
+    assert "Each image has a class" not in ddpm("sample", *few).done().err
+
+
+@pytest.mark.usefixtures("home")
+def test_estimates_of_images_without_a_class_say_nothing_of_one(ddpm: Any, home: Path, save_model: Any) -> None:
+    save_model(home / "models" / "plain.safetensors", classes=())
+    few = ("--model", "plain", "--device", "cpu", "-n", 2, "--steps", 2, "--trajectory", "walk.png", "--estimates")
+    assert "has a class" not in ddpm("sample", *few).done().err

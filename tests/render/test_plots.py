@@ -177,12 +177,22 @@ def test_loss_curve_with_everything_is_deterministic() -> None:
     assert draw() == draw()
 
 
-def test_running_mean_of_a_constant_is_the_constant_and_of_a_step_ends_near_it() -> None:
-    from ddpm_cli.render.plots import _running_mean
+@pytest.mark.parametrize("length", [1, 2, 7, 100, 1000])
+def test_the_mean_of_the_losses_does_not_lag(length: int) -> None:
+    """A straight line is its own centered mean; a mean of the values before it lies above a falling one."""
+    from ddpm_cli.render.plots import _centered_mean
 
-    np.testing.assert_allclose(_running_mean(np.full(100, 0.3)), 0.3, rtol=1e-12)
-    # After 900 values with a span of 20, (1 - 1/20)^900 = 9e-21 of the old level is left.
-    assert _running_mean(np.repeat([5.0, 1.0], [100, 900]))[-1] == pytest.approx(1.0)
+    line = np.linspace(5, 1, length)
+    np.testing.assert_allclose(_centered_mean(line), line, rtol=1e-12)
+
+
+def test_the_mean_of_the_losses_is_smoother_than_they_are() -> None:
+    from ddpm_cli.render.plots import _centered_mean
+
+    values = np.random.default_rng(0).standard_normal(2000)
+    smooth = _centered_mean(values)
+    assert smooth[100:-100].std() < 0.15  # of 81 values each: 1/9
+    np.testing.assert_allclose(smooth[1000], values[960:1041].mean(), rtol=1e-9)
 
 
 # Text

@@ -1,5 +1,6 @@
 """``ddpm models``: what can be sampled from, what is known of it, and being rid of it; without torch."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -16,7 +17,7 @@ from ddpm_cli.checkpoint import Info
 from ddpm_cli.cli import _completion as complete
 from ddpm_cli.cli import _options as o
 from ddpm_cli.cli._output import Output, age, aligned
-from ddpm_cli.errors import ModelError
+from ddpm_cli.errors import ModelError, UsageError
 from ddpm_cli.library import Entry, Found, file_size
 from ddpm_cli.printable import printable
 
@@ -332,7 +333,10 @@ def _training(info: Info, number: Callable[[float], str]) -> str:
         return ""
     of = f" of {number(steps)} steps" if isinstance(steps, int) else " steps"
     unfinished = ", not finished" if step != steps else ""
-    return f"{number(step)}{of}{unfinished}" + (f", loss {loss:.4g}" if isinstance(loss, int | float) else "")
+    name = "training loss"
+    with contextlib.suppress(UsageError):
+        name = f"training {settings.from_dict(settings.TrainConfig, info.training.get('recipe'), 'recipe').loss_name}"
+    return f"{number(step)}{of}{unfinished}" + (f", {name} {loss:.4g}" if isinstance(loss, int | float) else "")
 
 
 def _changes(chosen: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ COLUMN_EVERY = 100  # levels between two columns of a trajectory
 ROWS = 8  # images in a trajectory
 FRAMES = 60  # at most, in an animation
 ANIMATED = 64  # images at most, in an animation
+FAR = 2.0  # magnitude of a pixel value, in [-1, 1] for images, beyond which cutting it off shows
 STRONG = 10.0  # guidance beyond which half of the shipped model's digits are no digits any more
 
 
@@ -216,6 +217,11 @@ def sample(
         out.note(f"equal to {like}, pixel for pixel" if apart == 0 else _why_apart(like, apart))
     if loaded.sampler.guidance > STRONG:
         out.note(f"Guidance above {STRONG:g} breaks images; 1 to 5 is usual.")
+    if drawn.largest > FAR:
+        advice = "" if loaded.sampler.clip else " Remove --no-clip."
+        out.note(f"warning: pixel values reach {drawn.largest:,.3g}, and all beyond -1 to 1 are cut off.{advice}")
+    if estimates and drawn.labels:
+        out.note("Each image has a class: predictions at full noise (t = T) show what it suggests, not the noise.")
     unlike = drawing.unlike(drawn.images, ready.info)
     if unlike and not (drawn.labels and len(loaded.classes) > 1 == len(set(drawn.labels))):
         advice = "Lower --guidance" if loaded.sampler.guidance > 1 else "Train the model longer"
@@ -408,6 +414,7 @@ def _numbers(first: int, drawn: "Drawing", model: "DiffusionModel", seconds: flo
         "first": first,
         "number": len(drawn.images),
         "labels": drawn.labels,
+        "largest": drawn.largest,
         "label_names": names_of(drawn.labels, model.classes),
         "evaluations": model.evaluations,
         "seconds": seconds,

@@ -480,6 +480,7 @@ def _train(run: "Run", restore: bool, out: Output) -> None:
         "steps": run.state.step,
         "epochs": run.state.step / run.batches.steps_per_epoch,
         "loss": run.loss,
+        "loss_name": run.config.train.loss_name,
         "skipped": run.skipped,
         "seconds": time.perf_counter() - begun,
         "images_per_second": run.images_per_second,
@@ -514,7 +515,7 @@ def _watch(run: "Run", out: Output) -> list[int]:
     with out.progress("training", "steps", run.state.steps) as live, _stopping(run) as caught:
         for at in run.train():
             skipped = f"  {at.skipped} skipped" if at.skipped else ""
-            text = f"loss {at.loss:.4f}  {at.images_per_second:.0f} images/s{skipped}"
+            text = f"{run.config.train.loss_name} {at.loss:.4f}  {at.images_per_second:.0f} images/s{skipped}"
             live.update(at.step, at.steps, text, at.seconds_left)
             if not warned and at.seconds_left is not None and at.seconds_left > LONG and at.step >= 30:
                 warned = True

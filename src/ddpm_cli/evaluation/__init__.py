@@ -87,6 +87,8 @@ def evaluate(
 def remember(found: Evaluation, trained_on: str) -> None:
     """Keep the figures of a model, below its id, for ``ddpm models``; those of more images go before those of fewer.
 
+    Those of fewer images than a metric needs are not kept: in a list, nothing would say how little they mean.
+
     Kept are those beside the test images of the model's own data set alone, so that they can be compared. A folder that
     cannot be written is no reason to lose an evaluation.
 
@@ -100,7 +102,8 @@ def remember(found: Evaluation, trained_on: str) -> None:
     kept = library.evaluation(found.model)
     for name, figures in found.metrics.items():
         fewer = found.protocol["number"] < kept["protocol"].get(name, {"number": 0})["number"]
-        if not (fewer and METRICS[name].of_images):
+        scarce = found.protocol["number"] < METRICS[name].least
+        if not ((fewer or scarce) and METRICS[name].of_images):
             kept["metrics"][name] = summary(figures)
             kept["protocol"][name] = found.protocol
     try:

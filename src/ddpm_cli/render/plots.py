@@ -231,8 +231,9 @@ def loss_curve(
     validation: tuple[Sequence[int], Sequence[float]] | None = None,
     steps_per_epoch: float | None = None,
     title: str = "",
+    name: str = "loss",
 ) -> bytes:
-    """The loss of a run over its steps, as a PNG: each value faint, their running mean strong.
+    """The loss of a run over its steps, as a PNG: each value faint, their centered mean strong.
 
     The loss axis is logarithmic if the largest value is more than five times the smallest. Values that are not finite
     are left out.
@@ -244,6 +245,7 @@ def loss_curve(
         validation: steps and losses on held-out data, drawn as points.
         steps_per_epoch: adds an axis in epochs on top.
         title: lines above, of which as much is shown as fits; may be empty.
+        name: of the loss.
     """
     x, y = np.asarray(steps, np.float64), np.asarray(loss, np.float64)
     seen = np.isfinite(y)
@@ -254,8 +256,8 @@ def loss_curve(
         panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         main: Axes = panels[0]
         dot = "." if seen.sum() == 1 else ""  # a line through one point cannot be seen
-        main.plot(x[seen], y[seen], color=FAINT, linewidth=0.8, marker=dot, label="as logged")
-        main.plot(x[seen], _running_mean(y[seen]), color=COLOURS[0], linewidth=2.2, label="running mean")
+        main.plot(x[seen], y[seen], color=FAINT, linewidth=0.8, marker=dot, label="training")
+        main.plot(x[seen], _centered_mean(y[seen]), color=COLOURS[0], linewidth=2.2, label="training, mean")
         if validation is not None:
             main.plot(*validation, color=COLOURS[1], marker="o", markersize=4.5, linewidth=1.2, label="validation")
         positive = y[seen & (y > 0)]
@@ -264,7 +266,7 @@ def loss_curve(
             main.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             main.yaxis.set_major_formatter("{x:g}")
             main.yaxis.set_minor_formatter("")
-        main.set(title=literal_lines(title), ylabel="loss")
+        main.set(title=literal_lines(title), ylabel=name)
         figure.legend(loc="outside upper right", ncols=3)
         if learning_rate is not None:
             panels[1].plot(x, np.asarray(learning_rate, np.float64), color=COLOURS[2])
@@ -300,15 +302,17 @@ def wants_log(curves: Sequence[Curve]) -> bool:
     return max(float(curve.betas.max()) for curve in curves) > 10 * typical > 0
 
 
-def _running_mean(values: Array) -> Array:
-    """Exponential mean whose span grows with the run, so that it neither lags at the start nor trembles at the end.
+def _centered_mean(values: Array) -> Array:
+    """Mean of as many values before as after each, so that a falling curve is not drawn above itself.
 
-    (K,) -> (K,); value k is averaged over a span of 1 + k/10, at most K/50 or 10, whichever is more.
+    (K,) -> (K,); value k is averaged with h neighbors on both sides, h at most K/50 or 5, whichever is more, and no
+    more than there are on either side: the span grows from the start, and shrinks again at the end.
     """
-    means, mean = np.empty_like(values), 0.0
-    for k, value in enumerate(values):
-        mean += (value - mean) / min(1 + k / 10, max(10.0, len(values) / 50))
-        means[k] = mean
+    count = len(values)
+    k = np.arange(count)
+    half = np.minimum(np.minimum(k, count - 1 - k), max(5, count // 50))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    means: Array = (sums[k + half + 1] - sums[k - half]) / (2 * half + 1)
     return means
 
 

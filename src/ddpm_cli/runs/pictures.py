@@ -50,13 +50,14 @@ def samples(model: DiffusionModel, count: int, step: int, stopped: Callable[[], 
     return pixels, images.png(grid.captioned(picture, f"step {step:,}, seed {SEED}"), text)
 
 
-def loss(lines: Sequence[Line], steps_per_epoch: int, title: str) -> bytes | None:
+def loss(lines: Sequence[Line], steps_per_epoch: int, title: str, name: str) -> bytes | None:
     """The loss of training over the steps, with that of validation and the learning rate.
 
     Args:
         lines: of the metrics.
         steps_per_epoch: for the scale of epochs.
         title: which run it is and what is trained, in lines.
+        name: of the loss.
 
     Returns:
         None where no line has a loss.
@@ -74,4 +75,5 @@ def loss(lines: Sequence[Line], steps_per_epoch: int, title: str) -> bytes | Non
         validation=([step for step, _ in held], [value for _, value in held]) if held else None,
         steps_per_epoch=steps_per_epoch,
         title=title,
+        name=name,
     )

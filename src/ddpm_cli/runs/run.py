@@ -738,7 +738,7 @@ class Run:
         if self.state.steps is not None:
             of = f" of {self.state.steps / self.batches.steps_per_epoch:.4g}"
         line = (
-            f"epoch {epoch:.4g}{of}  step {step:,}  loss {self.loss:.4f}  lr {lr:.2e}"
+            f"epoch {epoch:.4g}{of}  step {step:,}  {self.config.train.loss_name} {self.loss:.4f}  lr {lr:.2e}"
             f"  {self.images_per_second:.0f} images/s"
         )
         self.report(line)
@@ -794,12 +794,12 @@ class Run:
 
     def _draw_loss(self) -> None:
         recipe = self.config.train
-        unit = " in bits/dim" if recipe.loss == "vlb" else ""
         name = self.data.name if len(self.data.name) <= LONGEST else f"{self.data.name[: LONGEST - 1]}…"
-        about = f"{self.config.preset}, {recipe.target} target, {recipe.loss} loss{unit}"
+        about = f"{self.config.preset}, {recipe.target} target, {recipe.loss} loss"
         title = f"{printable(self.folder.name)}\n{printable(name)}, {about}"
         try:
-            picture = pictures.loss(records.read(self.metrics_path), self.batches.steps_per_epoch, title)
+            lines = records.read(self.metrics_path)
+            picture = pictures.loss(lines, self.batches.steps_per_epoch, title, recipe.loss_name)
             if picture is not None:
                 files.write_bytes(self.folder / paths.LOSS, picture)
         except (DdpmError, OSError, ValueError, LookupError, TypeError, ImportError) as error:
