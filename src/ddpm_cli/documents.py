@@ -104,13 +104,13 @@ def _waited(file: BinaryIO, most: int) -> bytes:
     """What comes out of a pipe or a device until it ends.
 
     Raises:
-        OSError: nothing came, or not the end, within :data:`PATIENCE` seconds.
+        ValueError: nothing came, or not the end, within :data:`PATIENCE` seconds.
     """
     found, until = bytearray(), time.monotonic() + PATIENCE
     while len(found) < most:
         left = until - time.monotonic()
         if left <= 0 or not select.select([file], [], [], left)[0]:
-            raise TimeoutError(errno.ETIMEDOUT, f"it is a pipe, and did not end within {PATIENCE:g} seconds")
+            raise ValueError(f"it is a pipe, and did not end within {PATIENCE:g} seconds")
         try:
             part = os.read(file.fileno(), min(most - len(found), 1 << 16))
         except BlockingIOError:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.config import INPAINT_ROUNDS
-from ddpm_cli.drawing import LEAST, Drawing, Ready, collect
+from ddpm_cli.drawing import LEAST, Drawing, Ready, check_memory, collect
 from ddpm_cli.errors import UsageError
 from ddpm_cli.pixels import Pixels, from_uint8
 from ddpm_cli.sampling import DiffusionModel, SeededDraw, Step, edits
@@ -145,6 +145,7 @@ def _walk(
     change: Callable[[Tensor, SeededDraw, Sequence[int | None]], Iterator[Step]],
 ) -> Callable[[slice], Iterator[Step]]:
     """The walk of a part of the results, so many of each image, for :func:`ddpm_cli.drawing.collect`."""
+    check_memory(model, len(images) * count)  # before the list of them is made
     places = list(product(range(len(images)), range(count)))
 
     def walk(part: slice) -> Iterator[Step]:
@@ -210,6 +211,7 @@ def ways(
                 "Take --sampler ddim, dpm++2m or unipc.",
             )
         found = _noise_of(model, images, levels, labels)
+    check_memory(model, len(legs) * frames)
     places = [(a, b, share) for (a, b), share in product(legs, np.linspace(0, 1, frames))]
 
     def walk(part: slice) -> Iterator[Step]:

@@ -452,7 +452,22 @@ def test_a_billion_images_are_refused_with_what_they_would_take(refused: Any, mo
         arguments = ["sample", "--model", model, "-n", 10**9, *more]
         refused(arguments, 6, "1,000,000,000 images of 1x12x12 would take 432.0 GB of memory", "--first")
     refused(["sample", "--model", model, "--per-class", 10**9], 6, "GB of memory")
-    refused(["edit", "vary", "--model", model, "--dataset", "mnist", "-n", 10**9], 2, "--number is 1000000000")
+    refused(
+        ["edit", "interpolate", "--model", model, "--between", ",".join("5" * 9999), "--frames", 1000],
+        6,
+        "GB of memory",
+    )
+
+
+@pytest.mark.parametrize("command", ["vary", "inpaint"])
+def test_a_billion_variations_are_refused_with_what_they_would_take(
+    refused: Any, model: Path, photos: Path, command: str
+) -> None:
+    change = ["edit", command, "--model", model, "--dataset", photos]
+    refused([*change, "-n", 10**9], 2, "--number is 1000000000, expected at most 100,000")
+    refused(
+        [*change, "--index", ",".join("5" * 9999), "-n", 100_000], 6, "999,900,000 images of 1x12x12", "GB of memory"
+    )
 
 
 def test_a_small_model_of_huge_images_is_refused(refused: Any, cwd: Path) -> None:
