@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_cli import data
+from ddpm_cli import data, library
 from ddpm_cli.cli import main
 
 SIDE = 16
@@ -45,7 +45,8 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(_made: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that was trained on ./photos, the newest one."""
+    """A run that was trained on ./photos, the newest one; its three steps count as enough."""
+    monkeypatch.setattr(library.SampleCheck, "passed", True)
     shutil.copytree(_made / "run", home / "runs" / "own")
     monkeypatch.setenv("DDPM_DEVICE", "cpu")
     monkeypatch.chdir(_made)
