@@ -151,6 +151,7 @@ NEEDS: dict[str, Callable[[Place], object]] = {
     "./photos": make_photos,
     "photo.jpg": lambda place: photo(7, 64).save(place.here / "photo.jpg"),
     "--from-file betas.csv": a_text("betas.csv", "\n".join(["beta", *map(str, BETAS)])),
+    "--betas betas.csv": a_text("betas.csv", "\n".join(["beta", *map(str, BETAS)])),
     "--from-file betas.json": a_text("betas.json", json.dumps(BETAS)),
     "--config experiment.toml": a_text("experiment.toml", '[train]\npreset = "tiny"\n'),
     "eval samples.npz": make_archive,

@@ -1194,7 +1194,6 @@ def test_a_run_records_how_many_of_its_samples_resemble_its_images(
     run = finish(prepared(tmp_path / "run", recipe(photos, 4)))
     assert run.samples is not None
     assert run.samples.step == 4
-    assert run.samples.number == 64
-    assert 0 <= run.samples.alike <= 64
+    assert 0 <= run.samples.alike <= run.samples.number > 0
     found = library.Found("run", run.model_path, "run")
     assert library.sample_check(found, checkpoint.read_info(run.model_path)) == run.samples

@@ -808,10 +808,19 @@ def test_steps_that_are_made_are_not_remarked_on(ddpm: Any) -> None:
 
 
 @pytest.mark.usefixtures("model")
-@pytest.mark.parametrize("interval", ["1001-2000", "0-0.5", "998.5-998.6"])
+@pytest.mark.parametrize("interval", ["1001-2000", "0-0.5", "998.5-998.6", "1000.5-1200"])
 def test_an_interval_without_a_guided_step_is_refused(ddpm: Any, interval: str) -> None:
     guided = ("--guidance", 2, "--guidance-interval", interval)
     ddpm("sample", "-n", 1, "--sampler", "ddim", "--steps", 4, *guided).refused(2, "--guidance-interval", "no timestep")
+
+
+@pytest.mark.usefixtures("model")
+def test_an_interval_between_the_steps_is_noted(ddpm: Any) -> None:
+    few = ("-n", 1, "--sampler", "ddim", "--steps", 4, "--guidance", 2)  # at 1000, 750, 500 and 250
+    result = ddpm("sample", *few, "--guidance-interval", "260-490", "--json").done()
+    assert result.json["evaluations"] == 4
+    assert "nothing is guided" in result.err
+    assert "nothing is guided" not in ddpm("sample", *few, "--guidance-interval", "260-500").done().err
 
 
 @pytest.mark.usefixtures("model")

@@ -1,5 +1,6 @@
 """``ddpm sample``: from a model to images, with their provenance written into them."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -186,7 +187,7 @@ def sample(
     loaded = ready.model
     if like is None:
         note_merged(loaded, steps, out)
-        _refuse_idle_interval(loaded)
+        _check_interval(loaded, out)
         if loaded.sampler.guidance == 0 and loaded.guide is None and label is not None:
             out.note("--guidance 0 ignores the classes: --label changes nothing.")
     shown = ANIMATED // per_class * per_class or ANIMATED if per_class else ANIMATED  # whole rows
@@ -271,20 +272,23 @@ def _layout(columns: int | None, per_class: int | None, labels: list[int] | None
     return Layout(per_class, tuple((label, classes[label]) for label in labels[::per_class]))
 
 
-def _refuse_idle_interval(model: "DiffusionModel") -> None:
-    """Refuse a guidance interval in which nothing is guided.
+def _check_interval(model: "DiffusionModel", out: Output) -> None:
+    """Refuse a guidance interval beyond the timesteps of a model, and say so where none in it is visited.
 
     Raises:
-        UsageError: it contains no timestep of the model, or none that is visited.
+        UsageError: it contains no timestep of the model.
     """
     if model.sampler.interval is None or model.guided:
         return
-    low, high = model.sampler.interval
-    last = model.schedule.timesteps
-    where = f"that these {model.steps} steps visit" if low <= last else f"of the model, which has 1 to {last:,}"
-    raise UsageError(
-        f"--guidance-interval {low:g}-{high:g} contains no timestep {where}",
-        f"Choose one inside 1-{last}, or remove --guidance-interval.",
+    (low, high), last = model.sampler.interval, model.schedule.timesteps
+    if math.floor(high) < max(1, math.ceil(low)) or low > last:
+        raise UsageError(
+            f"--guidance-interval {low:g}-{high:g} contains no timestep of the model, which has 1 to {last:,}",
+            f"Choose one inside 1-{last}, or remove --guidance-interval.",
+        )
+    out.note(
+        f"warning: --guidance-interval {low:g}-{high:g} contains no timestep that these {model.steps} steps visit: "
+        "nothing is guided. Use more --steps, or a wider interval."
     )
 
 
