@@ -17,7 +17,7 @@ from ddpm_cli.errors import ResourceError
 
 # Iterations that a waiting OpenMP thread spins before it sleeps. libgomp's default is 300,000, which takes
 # milliseconds: on a busy machine the threads that compute are denied the processors on which the others spin.
-SPINS = "3000"
+SPINS = "1000"
 CHOSEN_WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
