@@ -121,7 +121,7 @@ def inpaint(
         UsageError: a mask that covers nothing, or a class that the model does not have.
     """
     if not mask.any():
-        raise UsageError("the mask covers nothing", "White is painted anew, black is kept.")
+        raise UsageError("the mask covers nothing", "White is repainted, black is kept.")
     covered = torch.from_numpy(mask[None] > 0).to(model.device)
 
     def change(x_0: Tensor, draw: SeededDraw, known: Sequence[int | None]) -> Iterator[Step]:

@@ -222,11 +222,11 @@ class Job:
         else:
             self.out.save(Path(self.output), self._bytes(changed, table, labels, beside, text, things))
         known = [-1 if label is None else label for label in labels]
-        told = None if set(known) == {-1} else [None if label < 0 else label for label in known]
+        given = None if set(known) == {-1} else [None if label < 0 else label for label in known]
         numbers = {
             "number": len(images),
-            "labels": told,
-            "label_names": names_of(told, self.ready.model.classes),
+            "labels": given,
+            "label_names": names_of(given, self.ready.model.classes),
             "evaluations": changed.evaluations,
             "inversion": changed.inversion,
             "seconds": seconds,

@@ -153,7 +153,7 @@ def inpaint(
         str,
         typer.Option(
             metavar="FILE|SIDE",
-            help="What to paint anew: white in this picture, or what is opaque if its opacity varies; or "
+            help="What to repaint: white in this picture, or what is opaque if its opacity varies; or "
             f"{', '.join(MASKS)}.",
         ),
     ] = "bottom",
@@ -343,7 +343,7 @@ def _mask(text: str, shape: tuple[int, int, int], out: Output) -> "Pixels":
     from ddpm_cli.data.imagefile import read_mask
     from ddpm_cli.render.grid import squared
 
-    hint = f"White is painted anew, black is kept; or one of: {', '.join(MASKS)}."
+    hint = f"White is repainted, black is kept; or one of: {', '.join(MASKS)}."
     picture, is_opacity = read_mask(paths.absolute(text), hint)
     if picture.shape[1:] != (height, width):
         picture = squared(picture, height) if height == width else picture

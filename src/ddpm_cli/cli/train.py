@@ -50,7 +50,7 @@ def train(
     context: typer.Context,
     dataset: o.Dataset = "mnist",
     data_dir: o.DataDir = None,
-    limit: Annotated[int | None, o.number(ranges.IMAGES, help="Train on so many images.  [default: all]")] = None,
+    limit: Annotated[int | None, o.number(ranges.IMAGES, help="Use only N training images.  [default: all]")] = None,
     image_size: Annotated[
         int | None, o.number(ranges.SIDE, help="Bring images to this side, in pixels.  [default: their own]")
     ] = None,
